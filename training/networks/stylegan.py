@@ -1,0 +1,235 @@
+"""StyleGAN-lite: Karras et al., "A style-based generator architecture for GANs" (2019), small enough for a CPU.
+
+Kept from the paper: z normalised, a mapping network with equalised learning rates, a learned 4x4 constant, one style and
+one noise input a layer, AdaIN (or, by configuration, the weight demodulation of Karras et al. 2020), mixing
+regularisation, a tracked mean w, progressive growing with fade-in (Karras et al. 2018), minibatch standard deviation in
+the discriminator. toRGB is skip-free and carries no style, so that what a layer's style does is seen in that layer alone.
+Left out: blur filters (bilinear upsampling and average pooling stand in for them) and path length regularisation.
+Where the resolution changes, the convolution runs on the smaller side: half the work of the paper's network at 32 px.
+
+Layer 2k and 2k + 1 work at 4 * 2^k pixels, so an R px generator has L = 2 log2(R) - 2 styles.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.networks.layers import EqualConv2d, EqualLinear, MinibatchStddev, Phase, leaky_relu
+from training.regularizers import style_mixing_crossover
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    latent_size: int = 128
+    w_size: int = 128
+    mapping_layers: int = 4
+    channel_base: int = 2048  # channels at R px are channel_base / R ...
+    channel_max: int = 128  # ... but no more than this
+    modulation: Literal["adain", "demodulation"] = "adain"
+    mapping_lr_multiplier: float = 0.01
+
+    def channels(self, resolution: int) -> int:
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+def resolutions(resolution: int) -> list[int]:
+    """4, 8, ... up to `resolution`, which must be a power of two of at least 8."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"`data.resolution` (={resolution}) must be a power of two of at least 8 for StyleGAN-lite.")
+    return [1 << k for k in range(2, resolution.bit_length())]
+
+
+def style_groups(resolution: int) -> dict[str, tuple[int, ...]]:
+    """Which style layers are coarse (4 and 8 px), middle (16 px) and fine (32 px and up): the paper's, for small images."""
+    groups: dict[str, tuple[int, ...]] = {"coarse": (), "middle": (), "fine": ()}
+    for k, r in enumerate(resolutions(resolution)):
+        name = "coarse" if r <= 8 else "middle" if r == 16 else "fine"
+        groups[name] += (2 * k, 2 * k + 1)
+    return groups
+
+
+class Mapping(nn.Module):
+    """z (N, Z) -> w (N, W), with the running mean of w for truncation."""
+
+    w_mean: Tensor
+
+    def __init__(self, config: Config):
+        super().__init__()
+        sizes = [config.latent_size] + [config.w_size] * config.mapping_layers
+        self.layers = nn.ModuleList(
+            EqualLinear(a, b, lr_multiplier=config.mapping_lr_multiplier)
+            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        self.register_buffer("w_mean", torch.zeros(config.w_size))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.layers:
+            x = leaky_relu(layer(x))
+        return x
+
+    @torch.no_grad()
+    def track_mean(self, w: Tensor, decay: float = 0.995) -> None:
+        """Moves `w_mean` towards the mean of w (N, W) (decay of Karras et al. 2019's code)."""
+        self.w_mean.lerp_(w.float().mean(dim=0), 1 - decay)
+
+
+def truncate(w: Tensor, w_mean: Tensor, psi: Tensor) -> Tensor:
+    """The truncation trick a layer (Karras et al. 2019, section B): w (N, W), psi (N, L) -> ws (N, L, W)."""
+    return w_mean + psi[:, :, None] * (w[:, None, :] - w_mean)
+
+
+def adain(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Adaptive instance normalisation (Karras et al. 2019, eq. 1). x (N, C, H, W), scale and bias (N, C)."""
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    variance = (x - mean).square().mean(dim=(2, 3), keepdim=True)
+    gain = scale[:, :, None, None] * torch.rsqrt(variance + 1e-5)
+    return x * gain + (bias[:, :, None, None] - mean * gain)
+
+
+class StyledLayer(nn.Module):
+    """One style layer: (convolution and upsampling), noise, LeakyReLU, and the style w (N, W).
+
+    x (N, in, H, W) -> (N, out, H, W), or twice the size with `upsample`. Without `in_channels` there is no convolution:
+    the layer that styles the constant.
+    """
+
+    noise: Tensor
+
+    def __init__(self, config: Config, in_channels: int | None, resolution: int, upsample: bool = False):
+        super().__init__()
+        channels = config.channels(resolution)
+        self.upsample = upsample
+        self.demodulate = config.modulation == "demodulation"
+        self.conv = EqualConv2d(in_channels, channels, 3, bias=False) if in_channels else None
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.noise_strength = nn.Parameter(torch.zeros(1))
+        self.register_buffer("noise", torch.randn(1, 1, resolution, resolution))  # what the exported graph uses
+        if self.demodulate:
+            self.style = EqualLinear(config.w_size, in_channels or channels, bias=1.0)
+        else:
+            self.style = EqualLinear(config.w_size, 2 * channels)
+
+    def forward(self, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
+        style = self.style(w)
+        if self.demodulate:
+            x = self.modulated(x, style)
+        elif self.conv is not None:
+            x = self.conv(x)
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        noise = torch.randn_like(x[:, :1]) if random_noise else self.noise.to(x.dtype)
+        x = leaky_relu(x + noise * self.noise_strength.to(x.dtype) + self.bias.to(x.dtype)[:, None, None])
+        if self.demodulate:
+            return x
+        scale, bias = style.to(x.dtype).chunk(2, dim=1)
+        return adain(x, scale + 1, bias)
+
+    def modulated(self, x: Tensor, style: Tensor) -> Tensor:
+        """Weight demodulation (Karras et al. 2020, eq. 1 and 3) as input scale, plain convolution, output scale.
+
+        The same function as a convolution with a kernel an image, in operators that every ONNX runtime has.
+        """
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.conv is None:
+            return x
+        kernel = self.conv.weight * self.conv.scale  # (out, in, 3, 3)
+        energy = style.float().square() @ kernel.float().square().sum(dim=(2, 3)).t()  # (N, out)
+        return self.conv(x) * torch.rsqrt(energy + 1e-8).to(x.dtype)[:, :, None, None]
+
+
+class Synthesis(nn.Module):
+    """ws (N, L, W) -> images (N, C, R, R), about [-1, 1]."""
+
+    def __init__(self, config: Config, resolution: int, channels: int):
+        super().__init__()
+        self.resolutions = resolutions(resolution)
+        self.constant = nn.Parameter(torch.randn(1, config.channels(4), 4, 4))
+        self.layers = nn.ModuleList()
+        self.to_rgb = nn.ModuleList()
+        for r in self.resolutions:
+            first_in = None if r == 4 else config.channels(r // 2)
+            self.layers.append(StyledLayer(config, first_in, r, upsample=r > 4))
+            self.layers.append(StyledLayer(config, config.channels(r), r))
+            self.to_rgb.append(EqualConv2d(config.channels(r), channels, 1))
+
+    def forward(self, ws: Tensor, phase: Phase | None = None, random_noise: bool = False) -> Tensor:
+        """All of the network, or as far as `phase` has grown. The noise is drawn anew, or the constant one."""
+        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+        x = self.constant.expand(ws.shape[0], -1, -1, -1)
+        previous = x
+        for k in range(stage + 1):
+            previous = x
+            x = self.layers[2 * k](x, ws[:, 2 * k], random_noise)
+            x = self.layers[2 * k + 1](x, ws[:, 2 * k + 1], random_noise)
+        image = self.to_rgb[stage](x)
+        if alpha < 1:
+            small = F.interpolate(self.to_rgb[stage - 1](previous), scale_factor=2, mode="nearest")
+            image = small + alpha * (image - small)
+        return image
+
+
+class Generator(nn.Module):
+    """Mapping and synthesis. z (N, Z) -> images (N, C, R, R), about [-1, 1]."""
+
+    def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
+        super().__init__()
+        self.mapping = Mapping(config)
+        self.synthesis = Synthesis(config, resolution, channels)
+        self.style_layers = len(self.synthesis.layers)
+
+    def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """The picture of each z, with the constant noise, as the exported graph gives it."""
+        return self.synthesis(truncate(self.mapping(z), self.mapping.w_mean, z.new_full((1, self.style_layers), psi)))
+
+    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+        """Pictures for a training step: fresh noise, styles mixed with probability `style_mixing`, mean w tracked."""
+        w = self.mapping(z)
+        self.mapping.track_mean(w)
+        layers = self.style_layers if phase is None else 2 * (phase.stage + 1)  # those in use
+        ws = w[:, None, :].expand(-1, self.style_layers, -1)
+        if style_mixing:
+            crossover = style_mixing_crossover(len(z), layers, style_mixing, z.device)
+            second = self.mapping(torch.randn_like(z))[:, None, :]
+            keep = torch.arange(self.style_layers, device=z.device) < crossover[:, None]  # (N, L)
+            ws = torch.where(keep[:, :, None], ws, second)
+        return self.synthesis(ws, phase, random_noise=True)
+
+
+class Discriminator(nn.Module):
+    """images (N, C, r, r) in [-1, 1] -> logits (N,); r is the resolution of the phase."""
+
+    def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
+        super().__init__()
+        self.resolutions = resolutions(resolution)
+        self.from_rgb = nn.ModuleList(EqualConv2d(channels, config.channels(r), 1) for r in self.resolutions)
+        self.blocks = nn.ModuleList(  # blocks[k] halves resolutions[k + 1]
+            nn.ModuleList(
+                [
+                    EqualConv2d(config.channels(r), config.channels(r), 3),
+                    EqualConv2d(config.channels(r), config.channels(r // 2), 3),
+                ]
+            )
+            for r in self.resolutions[1:]
+        )
+        width = config.channels(4)
+        self.stddev = MinibatchStddev()
+        self.last_conv = EqualConv2d(width + 1, width, 3)
+        self.hidden = EqualLinear(width * 16, width)
+        self.logit = EqualLinear(width, 1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+        x = leaky_relu(self.from_rgb[stage](images))
+        for k in range(stage, 0, -1):
+            first, second = self.blocks[k - 1]  # pyright: ignore[reportGeneralTypeIssues]
+            x = F.avg_pool2d(leaky_relu(first(x)), 2)
+            x = leaky_relu(second(x))
+            if k == stage and alpha < 1:
+                small = leaky_relu(self.from_rgb[stage - 1](F.avg_pool2d(images, 2)))
+                x = small + alpha * (x - small)
+        x = leaky_relu(self.last_conv(self.stddev(x)))
+        return self.logit(leaky_relu(self.hidden(x.flatten(1)))).flatten()
