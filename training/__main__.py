@@ -4,16 +4,20 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
-    from training.data import DataError
-    from training.recipe import RecipeError
+    from serving.engine.repository import ModelError
+    from training.errors import TrainingError
 
     try:
-        return args.run(args)
-    except (DataError, RecipeError) as error:
+        return args.command(args)
+    except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -32,7 +36,31 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder")
     train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    train.set_defaults(run=_train)
+    train.set_defaults(command=_train)
+
+    export = commands.add_parser("export", help="write a run's generator as ONNX, checked, into a model repository")
+    export.add_argument("run", type=Path, help="run folder, or a checkpoint file")
+    export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
+    export.set_defaults(command=_export)
+
+    evaluate = commands.add_parser("evaluate", help="measure an exported model and write the figures into it")
+    evaluate.add_argument("model", type=Path, help="model folder, such as models/dcgan-mnist")
+    evaluate.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
+    evaluate.add_argument("--samples", type=int, default=10_000, help="pictures generated for FID (%(default)s)")
+    evaluate.add_argument("--reference", type=int, default=10_000, help="test pictures for FID (%(default)s)")
+    evaluate.add_argument(
+        "--inception", type=Path, help="Inception weights (DATA/inception-2015-12-05.pth, or download)"
+    )
+    evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
+    evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
+    evaluate.set_defaults(command=_evaluate)
+
+    prepare = commands.add_parser("data", help="download or render a data set ahead of training")
+    prepare.add_argument("name", help="mnist or critters")
+    prepare.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
+    prepare.add_argument("--split", choices=["train", "test"], default="train")
+    prepare.add_argument("--count", type=int, help="the first so many pictures")
+    prepare.set_defaults(command=_data)
     return parser
 
 
@@ -47,7 +75,7 @@ def _train(args: argparse.Namespace) -> int:
         raise recipe.RecipeError("a resumed run keeps its recipe: overrides are for new runs.")
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(args.device)
     state = None
     if args.resume:
         path = args.resume / "checkpoint.pt"
@@ -67,11 +95,51 @@ def _train(args: argparse.Namespace) -> int:
     except trainer.Interrupted as stop:
         print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
         return 128 + stop.signum
-    except trainer.TrainingDiverged as error:
-        print(f"error: {error} The last good checkpoint in {folder} is kept.", file=sys.stderr)
-        return 1
     print(f"finished at {job.kimg:.1f} kimg; export with: python -m training export {folder}")
     return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from training.export import export
+
+    print(f"written: {export(args.run, args.models)}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from training.evaluate import evaluate
+
+    def given_or_there(path: Path | None, name: str) -> Path | None:
+        there = args.data / name
+        return path or (there if there.is_file() else None)
+
+    figures = evaluate(
+        args.model,
+        args.data,
+        samples=args.samples,
+        reference=args.reference,
+        inception=given_or_there(args.inception, "inception-2015-12-05.pth"),
+        judge=given_or_there(args.judge, "mnist-judge.onnx"),
+        device=_device(args.device),
+    )
+    for figure in figures:
+        print(f"{figure['name']} {figure['value']:.4f}  ({figure['protocol']})")
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from training import data
+
+    size = {"mnist": 28, "critters": 64}.get(args.name, 0)
+    dataset = data.load(args.name, args.data, size, args.split, args.count)
+    print(f"{dataset.source.name}, {args.split}: {len(dataset)} pictures in {args.data}; {dataset.source.licence}")
+    return 0
+
+
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 if __name__ == "__main__":

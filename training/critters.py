@@ -52,7 +52,7 @@ def render_range(start: int, count: int, *, progress: bool = True) -> np.ndarray
 
 
 def cached(folder: Path, split: str, count: int) -> np.ndarray:
-    """The first `count` pictures of a split ("train" or "test"), rendered once into `folder` -> (count, 64, 64, 3) uint8."""
+    """The first `count` of "train" or "test", rendered once into `folder` -> (count, 64, 64, 3) uint8."""
     path = folder / f"critters-{SIZE}-{split}-{count}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

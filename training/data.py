@@ -9,12 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import critters
+from training.errors import DataError
 
 CRITTERS_COUNT = {"train": 50_000, "test": 10_000}
-
-
-class DataError(Exception):
-    """The data cannot be used; says which and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,10 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def at_stage(images: Tensor, resolution: int, alpha: float) -> Tensor:
-    """Reals as a growing network sees them (Karras et al. 2018, section 2): box-filtered to `resolution`, and during a
-    fade-in blended by `alpha` with their own half-resolution version. (N, C, R, R) -> (N, C, resolution, resolution)."""
+    """Reals as a growing network sees them (Karras et al. 2018, section 2). (N, C, R, R) -> (N, C, r, r).
+
+    Box-filtered to `resolution` r, and during a fade-in blended by `alpha` with their own half-resolution version.
+    """
     if images.shape[-1] != resolution:
         images = F.avg_pool2d(images, images.shape[-1] // resolution)
     if alpha < 1:

@@ -14,13 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from training.errors import RecipeError
 from training.networks import NETWORKS, NetworkConfig, dcgan
 
 FOLDER = Path(__file__).with_name("recipes")
-
-
-class RecipeError(Exception):
-    """A recipe that cannot be: says which field, what was found, and what would be right."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The training loop.
 
-`Trainer` holds what a run consists of; `run` moves it to the end of its recipe. The clock is the number of real pictures
-seen. Everything random comes from torch's default generators, whose states are part of the checkpoint, and from the data
-order, which is a function of the clock: a resumed run repeats an unbroken one bit for bit on the CPU.
+`Trainer` holds what a run consists of; `run` moves it to the end of its recipe. The clock is the number of real
+pictures seen. Everything random comes from torch's default generators, whose states are part of the checkpoint, and
+from the data order, which is a function of the clock: a resumed run repeats an unbroken one bit for bit on the CPU.
 """
 
 import copy
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from serving.engine.latents import address_range, latents
 from training import checkpoint, ema, losses
 from training.data import Dataset, Order, at_stage, to_unit
+from training.errors import TrainingDiverged
 from training.monitor import Monitor
 from training.networks import NETWORKS
 from training.recipe import Recipe, from_dict
@@ -28,10 +29,6 @@ from training.regularizers import r1_penalty
 from training.schedule import learning_rate_factor, phase_at
 
 GRID = 64  # pictures in a sample grid
-
-
-class TrainingDiverged(Exception):
-    """A loss is no longer a number: says when, and where it was seen first."""
 
 
 class Interrupted(Exception):
@@ -146,7 +143,7 @@ class Trainer:
 
     @torch.no_grad()
     def sample_grid(self) -> np.ndarray:
-        """Pictures of the averaged generator at addresses (0, 0), (0, 1), ... -> (GRID, R, R, C) uint8; classes in turn."""
+        """Pictures of the average at addresses (0, 0), (0, 1), ... -> (GRID, R, R, C) uint8; classes in turn."""
         z = torch.from_numpy(latents(address_range(0, 0, GRID), self.recipe.network.latent_size)).to(self.device)
         phase = phase_at(self.recipe, self.images_seen)
         if self.classes:
@@ -292,9 +289,8 @@ def _loop(
         for name, value in trainer.step().items():
             sums[name] = sums[name] + value if name in sums else value
             counts[name] = counts.get(name, 0) + 1
-        before = trainer.kimg - trainer.recipe.optimizer.batch / 1000
         done = trainer.finished or bool(received)  # read once: a signal from here on waits for the next step
-        if not done and trainer.kimg // tick_kimg == before // tick_kimg:
+        if not done and not _passed(trainer, tick_kimg):
             continue
 
         statistics = {name: (total / counts[name]).item() for name, total in sums.items()}
@@ -312,9 +308,15 @@ def _loop(
             }
         )
         sums, counts = {}, {}
-        if done or trainer.kimg // grid_kimg > before // grid_kimg:
+        if done or _passed(trainer, grid_kimg):
             monitor.grid(trainer.sample_grid(), trainer.kimg, columns=10 if trainer.classes else 8)
         if done or now - saved > checkpoint_seconds:
             checkpoint.save(monitor.folder / "checkpoint.pt", trainer.state())
             saved = time.perf_counter()
         tick_began, tick_images = time.perf_counter(), trainer.images_seen
+
+
+def _passed(trainer: Trainer, every_kimg: float) -> bool:
+    """Whether the last step went over a multiple of `every_kimg`."""
+    every = round(every_kimg * 1000)
+    return trainer.images_seen // every > (trainer.images_seen - trainer.recipe.optimizer.batch) // every

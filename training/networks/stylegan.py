@@ -1,15 +1,16 @@
 """StyleGAN-lite: Karras et al., "A style-based generator architecture for GANs" (2019), small enough for a CPU.
 
-Kept from the paper: z normalised, a mapping network with equalised learning rates, a learned 4x4 constant, one style and
-one noise input a layer, AdaIN (or, by configuration, the weight demodulation of Karras et al. 2020), mixing
-regularisation, a tracked mean w, progressive growing with fade-in (Karras et al. 2018), minibatch standard deviation in
-the discriminator. toRGB is skip-free and carries no style, so that what a layer's style does is seen in that layer alone.
+Kept from the paper: z normalised, a mapping network with equalised learning rates, a learned 4x4 constant, one style
+and one noise input a layer, AdaIN (or, by configuration, the weight demodulation of Karras et al. 2020), mixing
+regularisation, a tracked mean w, progressive growing with fade-in (Karras et al. 2018), minibatch standard deviation
+in the discriminator. toRGB is skip-free and carries no style: what a layer's style does is seen in that layer alone.
 Left out: blur filters (bilinear upsampling and average pooling stand in for them) and path length regularisation.
 Where the resolution changes, the convolution runs on the smaller side: half the work of the paper's network at 32 px.
 
 Layer 2k and 2k + 1 work at 4 * 2^k pixels, so an R px generator has L = 2 log2(R) - 2 styles.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +44,7 @@ def resolutions(resolution: int) -> list[int]:
 
 
 def style_groups(resolution: int) -> dict[str, tuple[int, ...]]:
-    """Which style layers are coarse (4 and 8 px), middle (16 px) and fine (32 px and up): the paper's, for small images."""
+    """The style layers that are coarse (4 and 8 px), middle (16 px) and fine (32 px and up)."""
     groups: dict[str, tuple[int, ...]] = {"coarse": (), "middle": (), "fine": ()}
     for k, r in enumerate(resolutions(resolution)):
         name = "coarse" if r <= 8 else "middle" if r == 16 else "fine"
@@ -60,8 +61,7 @@ class Mapping(nn.Module):
         super().__init__()
         sizes = [config.latent_size] + [config.w_size] * config.mapping_layers
         self.layers = nn.ModuleList(
-            EqualLinear(a, b, lr_multiplier=config.mapping_lr_multiplier)
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            EqualLinear(a, b, lr_multiplier=config.mapping_lr_multiplier) for a, b in itertools.pairwise(sizes)
         )
         self.register_buffer("w_mean", torch.zeros(config.w_size))
 
@@ -84,10 +84,9 @@ def truncate(w: Tensor, w_mean: Tensor, psi: Tensor) -> Tensor:
 
 def adain(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Adaptive instance normalisation (Karras et al. 2019, eq. 1). x (N, C, H, W), scale and bias (N, C)."""
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    variance = (x - mean).square().mean(dim=(2, 3), keepdim=True)
-    gain = scale[:, :, None, None] * torch.rsqrt(variance + 1e-5)
-    return x * gain + (bias[:, :, None, None] - mean * gain)
+    centred = x - x.mean(dim=(2, 3), keepdim=True)
+    variance = centred.square().mean(dim=(2, 3), keepdim=True)
+    return centred * (scale[:, :, None, None] * torch.rsqrt(variance + 1e-5)) + bias[:, :, None, None]
 
 
 class StyledLayer(nn.Module):
