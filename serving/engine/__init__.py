@@ -1,0 +1,7 @@
+"""Pictures from addresses: numpy and ONNX Runtime, no HTTP; usable as a library.
+
+models = load_repository("models")
+runtime = Runtime(models["dcgan-mnist"])
+plan = generation.sample(runtime, n=16, seed=7)
+images = runtime.synthesize(plan.inputs)  # (16, 28, 28, 1) uint8
+"""

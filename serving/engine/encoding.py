@@ -1,0 +1,103 @@
+"""The pictures of a plan as one file: a picture or a grid of them, an animation, a zip, an array, or JSON.
+
+What a reply's body and an output file of the command line have in common. Formats go by name: png, jpeg, webp, gif,
+zip, npy and json.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving import __version__
+from serving.engine import images
+from serving.engine.generation import Plan, RequestError
+
+ONE_PICTURE = ("png", "jpeg", "webp", "gif")
+"""The formats that show all pictures of a plan as one, or one after another."""
+
+
+@dataclass(frozen=True)
+class Animation:
+    fps: int
+    loop: bool  # for ever, or once
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pictures of a plan are shown together."""
+
+    columns: int  # of the grid, without the sources of a style mix
+    scale: int = 1
+    animation: Animation | None = None
+
+
+def check_size(plan: Plan, layout: Layout, format: str, *, max_bytes: int | None = None) -> None:
+    """Raises RequestError where all pixels together, one byte a channel, pass `max_bytes`, or a side the format's."""
+    if format == "npy":
+        return
+    spec, scale = plan.model.image, layout.scale
+    edge = 0 if plan.sources is None else 1
+    columns, rows = layout.columns + edge, -(-len(plan) // layout.columns) + edge
+    width, height = columns * spec.width * scale, rows * spec.height * scale
+    if max_bytes is not None and width * height * spec.channels > max_bytes:
+        limit = f"{max_bytes // 2**20} MiB"
+        raise RequestError(
+            "/scale", f"`scale` (={scale}) makes {width} x {height} pixels; they must be within {limit}."
+        )
+    if layout.animation and format in ("gif", "webp"):
+        width, height = spec.width * scale, spec.height * scale
+    if format in ONE_PICTURE and max(width, height) > images.MAX_SIDE[format]:
+        found = f"`scale` (={scale}) and `columns` (={layout.columns}) make {width} x {height} pixels"
+        raise RequestError("/columns", f"{found}; a side in {format} must be at most {images.MAX_SIDE[format]}.")
+
+
+def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
+    """pictures (N, H, W, C) of `plan` and, for a style mix as ONE_PICTURE, those of its sources -> a file."""
+    if format == "npy":
+        return images.npy(pictures)
+    pictures = images.enlarge(pictures, layout.scale)
+    if format == "zip":
+        return images.archive(pictures, _manifest(plan))
+    if format == "json":
+        return _json(plan, pictures)
+    if layout.animation and format in ("gif", "webp"):
+        animate = images.gif if format == "gif" else images.webp_animation
+        return animate(pictures, fps=layout.animation.fps, loop=layout.animation.loop)
+    if sources is not None:
+        sources = images.enlarge(sources, layout.scale)
+        rows = len(sources) - layout.columns
+        picture = images.mix_grid(pictures, sources[:rows], sources[rows:])
+    else:
+        picture = images.grid(pictures, layout.columns)
+    return {"png": images.png, "jpeg": images.jpeg, "webp": images.webp}[format](picture)
+
+
+def _manifest(plan: Plan) -> dict[str, Any]:
+    entries = [{"file": images.file_name(i), **where} for i, where in enumerate(_where(plan))]
+    return {**_origin(plan), "images": entries}
+
+
+def _json(plan: Plan, pictures: np.ndarray) -> bytes:
+    entries = [
+        {**where, "png": base64.b64encode(images.png(picture)).decode()}
+        for picture, where in zip(pictures, _where(plan), strict=True)
+    ]
+    return json.dumps({**_origin(plan), "images": entries}, ensure_ascii=False).encode()
+
+
+def _origin(plan: Plan) -> dict[str, Any]:
+    return {"model": plan.model.id, "model_sha256": plan.model.sha256, "version": __version__}
+
+
+def _where(plan: Plan) -> list[dict[str, Any]]:
+    """The address of each picture, null where it has none, and its class in a conditional model."""
+    entries: list[dict[str, Any]] = []
+    for i, address in enumerate(plan.addresses):
+        entry: dict[str, Any] = {"seed": address and address.seed, "index": address and address.index}
+        if plan.labels is not None and plan.model.classes is not None:
+            entry |= {"label": plan.labels[i], "class": plan.model.classes[plan.labels[i]]}
+        entries.append(entry)
+    return entries

@@ -1,0 +1,211 @@
+"""The four operations, as plans: a request -> the rows for the model's last graph. No pictures are made here.
+
+The same address gives the same row whichever operation asks, and so the same picture. Ranges are validated at the edge,
+by whoever took the request; what depends on the model is checked here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from serving.engine.latents import Address, address_range, latents, lerp, mix_styles, slerp
+from serving.engine.latents import truncation as truncation_strengths
+from serving.engine.model_json import StyleSpec
+from serving.engine.repository import Model
+from serving.engine.runtime import Runtime
+
+DIGITS = "0123456789"
+
+Label = int | str  # an index or a name of a class
+
+
+class RequestError(Exception):
+    """A request that the model cannot meet; `pointer` is the JSON pointer of the field, such as `/labels/3`."""
+
+    def __init__(self, pointer: str, message: str):
+        super().__init__(message)
+        self.pointer = pointer
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows for the last graph of a model, and what each of them is; N pictures come of it."""
+
+    model: Model
+    inputs: dict[str, np.ndarray]  # {"z"}, {"z", "label"} or {"w"}, each (N, ...), as Runtime.synthesize takes them
+    addresses: list[Address | None]  # of each picture; None where it is between addresses, or a mix of two
+    labels: list[int] | None  # the class of each picture; None for an unconditional model
+    sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+def sample(
+    runtime: Runtime,
+    *,
+    n: int = 1,
+    seed: int,
+    start: int = 0,
+    labels: Label | Sequence[Label] | None = None,
+    truncation: float | None = None,
+) -> Plan:
+    """The pictures at addresses (seed, start) to (seed, start + n - 1).
+
+    `labels`, for a conditional model: one for all or one an image. Without them the class of an image follows from its
+    address, index modulo the number of classes, so that it too can be made again by anyone. Raises RequestError.
+    """
+    try:
+        addresses = address_range(seed, start, n)
+    except ValueError as error:
+        raise RequestError("/start", str(error)) from None
+    return _plan(runtime, addresses, _classes(runtime.model, labels, addresses), truncation)
+
+
+def draws_digits(model: Model) -> bool:
+    """Whether the classes of a model are the ten digits."""
+    return sorted(model.classes or ()) == list(DIGITS)
+
+
+def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed: int) -> Plan:
+    """Pictures of `digits`, read left to right, in `rows` variations, row by row.
+
+    The picture in row r and column c has index r * len(digits) + c. Raises RequestError where the model's classes are
+    not the ten digits.
+    """
+    model = runtime.model
+    if model.classes is None or not draws_digits(model):
+        raise RequestError("/model", f"`model` (={model.id}) must be one whose classes are the digits 0 to 9.")
+    labels = [model.classes.index(str(digit)) for digit in digits] * rows
+    return _plan(runtime, address_range(seed, 0, len(labels)), labels, None)
+
+
+def interpolate(
+    runtime: Runtime,
+    *,
+    keyframes: Sequence[Address],
+    frames: int,
+    method: Literal["slerp", "lerp"] | None = None,
+    space: Literal["z", "w"] = "z",
+    loop: bool = False,
+    labels: Label | Sequence[Label] | None = None,
+    truncation: float | None = None,
+) -> Plan:
+    """`frames` pictures, evenly from the first keyframe to the last; with `loop` on to just before the first again.
+
+    A frame that falls on a keyframe is that address's picture, bit for bit. All keyframes are met where frames - 1 is a
+    multiple of len(keyframes) - 1; with `loop`, where frames is one of len(keyframes).
+    `space` "w" needs a style model. `method` is slerp in z and lerp in w unless given: latents in z lie near a sphere,
+    those in w on no surface that is known.
+    `labels`: one for all or one a keyframe; without them as in `sample`. A frame has its nearest keyframe's.
+    """
+    model = runtime.model
+    if space == "w" and model.style is None:
+        raise RequestError("/space", f'`space` (="w") is for style models; {model.id} has only "z".')
+    between = {"slerp": slerp, "lerp": lerp}[method or ("lerp" if space == "w" else "slerp")]
+    steps = _steps(len(keyframes), frames, loop)
+    classes = _classes(model, labels, keyframes)
+    labels_of_frames = None if classes is None else [classes[a if t < 0.5 else b] for a, b, t in steps]
+    addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
+
+    z = latents(keyframes, model.latent_size)  # (K, Z)
+    ends = _map(runtime, z, model.style, truncation) if space == "w" and model.style is not None else z
+    path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
+    if space == "w":
+        return Plan(model, {"w": path}, addresses, labels_of_frames)
+    return Plan(model, _inputs(runtime, path, labels_of_frames, truncation), addresses, labels_of_frames)
+
+
+def style_mix(
+    runtime: Runtime,
+    *,
+    rows: Sequence[Address],
+    columns: Sequence[Address],
+    styles: Literal["coarse", "middle", "fine"] | Sequence[int],
+    truncation: float | None = None,
+) -> Plan:
+    """Every row's picture with `styles` from every column's: len(rows) * len(columns) pictures, row by row.
+
+    `styles` names a group of layers, or lists layers. `sources` of the plan are the rows' and columns' own pictures,
+    for the figure with its sources along two edges (Karras et al. 2019, figure 3). Raises RequestError.
+    """
+    model = runtime.model
+    if model.style is None:
+        raise RequestError("/model", f"`model` (={model.id}) must be a style model.")
+    sources = _plan(runtime, [*rows, *columns], None, truncation)
+    w = sources.inputs["w"]  # (R + C, L, W)
+    mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
+    return Plan(model, {"w": mixed}, [None] * len(mixed), None, sources)
+
+
+def _plan(runtime: Runtime, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
+    z = latents(addresses, runtime.model.latent_size)
+    return Plan(runtime.model, _inputs(runtime, z, labels, truncation), [*addresses], labels)
+
+
+def _inputs(
+    runtime: Runtime, z: np.ndarray, labels: list[int] | None, truncation: float | None
+) -> dict[str, np.ndarray]:
+    """Latents (N, Z) and classes -> the inputs of the last graph."""
+    model = runtime.model
+    if model.style is not None:
+        return {"w": _map(runtime, z, model.style, truncation)}
+    if truncation is not None:
+        raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
+    return {"z": z} if labels is None else {"z": z, "label": np.array(labels, np.int64)}
+
+
+def _map(runtime: Runtime, z: np.ndarray, style: StyleSpec, truncation: float | None) -> np.ndarray:
+    strengths = truncation_strengths(1.0 if truncation is None else truncation, style.layers)
+    return runtime.map(z, np.tile(strengths, (len(z), 1)))  # (N, L, W)
+
+
+def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:
+    """For each frame the two keyframes it lies between and how far, 0 <= t < 1; in integers, so that 0 is exact."""
+    segments = keyframes if loop else keyframes - 1
+    intervals = frames if loop else max(frames - 1, 1)
+    steps = []
+    for frame in range(frames):
+        segment, rest = divmod(frame * segments, intervals)
+        steps.append((segment % keyframes, (segment + 1) % keyframes, rest / intervals))
+    return steps
+
+
+def _classes(model: Model, labels: Label | Sequence[Label] | None, addresses: Sequence[Address]) -> list[int] | None:
+    """The class index of each address; None for an unconditional model."""
+    if model.classes is None:
+        if labels is None:
+            return None
+        raise RequestError("/labels", f"`labels` is for conditional models; {model.id} has no classes.")
+    if labels is None:
+        return [address.index % len(model.classes) for address in addresses]
+    if isinstance(labels, int | str):
+        return [_class(model.classes, labels, "labels", "/labels")] * len(addresses)
+    if len(labels) != len(addresses):
+        raise RequestError(
+            "/labels", f"`labels` has {len(labels)} entries; it must be one label for all, or {len(addresses)}."
+        )
+    return [_class(model.classes, label, f"labels[{i}]", f"/labels/{i}") for i, label in enumerate(labels)]
+
+
+def _class(classes: tuple[str, ...], label: Label, field: str, pointer: str) -> int:
+    if isinstance(label, str) and label in classes:
+        return classes.index(label)
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):
+        return label
+    allowed = f"an index between 0 and {len(classes) - 1} or one of {', '.join(classes)}"
+    raise RequestError(pointer, f"`{field}` (={label!r}) must be {allowed}.")
+
+
+def _layers(style: StyleSpec, styles: str | Sequence[int]) -> Sequence[int]:
+    if isinstance(styles, str):
+        return {"coarse": style.coarse, "middle": style.middle, "fine": style.fine}[styles]
+    for i, layer in enumerate(styles):
+        if not 0 <= layer < style.layers:
+            raise RequestError(
+                f"/styles/{i}", f"`styles[{i}]` (={layer}) must be a layer between 0 and {style.layers - 1}."
+            )
+    return styles

@@ -1,0 +1,74 @@
+"""What the ONNX graphs of a model must take and give, and whether a session's does."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+
+from serving.engine.repository import Model, ModelError
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph: its type, and its shape after the batch axis."""
+
+    dtype: type[np.generic]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{np.dtype(self.dtype).name} ({', '.join(('N', *map(str, self.shape)))})"
+
+
+@dataclass(frozen=True)
+class Signature:
+    inputs: dict[str, Tensor]
+    output: str  # each graph has one
+    result: Tensor
+
+
+def signature(model: Model, name: str) -> Signature:
+    """What the file `name` of `model` must take and give."""
+    z = {"z": Tensor(np.float32, (model.latent_size,))}
+    image = Tensor(np.uint8, (model.image.channels, model.image.height, model.image.width))
+    if model.style is None:
+        label = {} if model.classes is None else {"label": Tensor(np.int64, ())}
+        return Signature(z | label, "image", image)
+    w = Tensor(np.float32, (model.style.layers, model.style.w_size))
+    if name == "mapping.onnx":
+        return Signature(z | {"psi": Tensor(np.float32, (model.style.layers,))}, "w", w)
+    return Signature({"w": w}, "image", image)
+
+
+def graph_error(model: Model, name: str, reason: str) -> ModelError:
+    return ModelError(f"{model.folder}: `{name}` {reason}")
+
+
+def check_signature(model: Model, name: str, session: onnxruntime.InferenceSession) -> None:
+    """Raises ModelError where the session's graph has other inputs or outputs than model.json asks for."""
+    right = signature(model, name)
+    for kind, tensors, found in (
+        ("inputs", right.inputs, session.get_inputs()),
+        ("outputs", {right.output: right.result}, session.get_outputs()),
+    ):
+        names = [node.name for node in found]
+        if sorted(names) != sorted(tensors):
+            reason = f"has the {kind} {', '.join(names)} where model.json asks for {', '.join(tensors)}."
+            raise graph_error(model, name, reason)
+        for node in found:
+            if not _agrees(node.type, node.shape, tensors[node.name]):
+                reason = (
+                    f"has `{node.name}` as {node.type} {node.shape} where model.json asks for {tensors[node.name]}."
+                )
+                raise graph_error(model, name, reason)
+
+
+def _agrees(dtype: str, shape: list[int | str | None], right: Tensor) -> bool:
+    """Sizes without a number are dynamic: the batch axis must be, and an inference proves any other."""
+    return (
+        _DTYPES.get(dtype) is right.dtype
+        and len(shape) == len(right.shape) + 1
+        and not isinstance(shape[0], int)
+        and all(size == known for size, known in zip(shape[1:], right.shape, strict=True) if isinstance(size, int))
+    )

@@ -1,0 +1,98 @@
+"""From addresses to latents, and the ways between latents: pure functions over numpy arrays.
+
+Every image has an address: (model, seed, index). Its latent depends on the address alone, so any part of an endless
+stream can be made again by anyone, in any order, on any number of machines.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+ADDRESS_LIMIT = 2**64
+"""Seeds and indices are unsigned 64-bit integers: 0 to ADDRESS_LIMIT - 1."""
+
+
+class Address(NamedTuple):
+    """Where in a model's endless stream an image lies; both are 0 to 2**64 - 1."""
+
+    seed: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] - the word of the design, not tuple.index
+
+
+def address_range(seed: int, start: int, n: int) -> list[Address]:
+    """The addresses (seed, start) to (seed, start + n - 1). Raises ValueError where one would pass 2**64 - 1."""
+    if not 0 <= seed < ADDRESS_LIMIT:
+        raise ValueError(f"`seed` (={seed}) must be between 0 and 2^64 - 1.")
+    last = ADDRESS_LIMIT - n
+    if not 0 <= start <= last:
+        raise ValueError(f"`start` (={start}) must be between 0 and {last}: the last of {n} indices is below 2^64.")
+    return [Address(seed, index) for index in range(start, start + n)]
+
+
+def draw_seed() -> int:
+    """A random seed, for whoever named none; below 2**53, so that JavaScript holds it exactly."""
+    return secrets.randbelow(2**53)
+
+
+def latents(addresses: Sequence[Address], size: int) -> np.ndarray:
+    """The standard normal latents of `addresses`: (N, size) float32.
+
+    Philox is counter-based (Salmon et al. 2011): a key gives an independent stream at once, with nothing to skip, so
+    the latent at index 10**15 costs what the one at 0 does.
+    """
+    z = np.empty((len(addresses), size), np.float32)
+    for row, address in zip(z, addresses, strict=True):
+        key = np.array(address, np.uint64)
+        np.random.Generator(np.random.Philox(key=key)).standard_normal(dtype=np.float32, out=row)
+    return z  # (N, Z)
+
+
+def lerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """The straight line from a (t = 0) to b (t = 1). Both ends are exact: lerp(a, b, 0) is a, bit for bit."""
+    if t == 0 or t == 1:
+        return np.array(b if t else a, np.float32)
+    return (a * np.float32(1 - t) + b * np.float32(t)).astype(np.float32)
+
+
+def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """The great circle from a (t = 0) to b (t = 1), over the last axis (White 2016, arXiv 1609.04468).
+
+    The direction turns evenly and the norm goes evenly from |a| to |b|, so a path between two normal latents never
+    passes through the short vectors that a straight line crosses and the generator has not seen. Where the directions
+    agree or are opposite (no circle, or no single one) it is the straight line. Both ends are exact, bit for bit.
+    """
+    if t == 0 or t == 1:
+        return np.array(b if t else a, np.float32)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    norm_x, norm_y = np.linalg.norm(x, axis=-1, keepdims=True), np.linalg.norm(y, axis=-1, keepdims=True)
+    tiny = np.finfo(np.float64).tiny  # a zero vector has no direction: 0 / tiny is 0, and its angle below is pi / 2
+    x, y = x / np.maximum(norm_x, tiny), y / np.maximum(norm_y, tiny)
+    angle = np.arccos(np.clip(np.sum(x * y, axis=-1, keepdims=True), -1, 1))
+    sine = np.sin(angle)
+    curved = sine > 1e-6
+    sine = np.where(curved, sine, 1)
+    turned = (np.sin((1 - t) * angle) * x + np.sin(t * angle) * y) / sine
+    on_circle = turned * ((1 - t) * norm_x + t * norm_y)
+    return np.where(curved, on_circle, lerp(a, b, t)).astype(np.float32)
+
+
+def truncation(psi: float, layers: int, cutoff: int | None = None) -> np.ndarray:
+    """Truncation strengths (L,) float32: `psi` on the layers before `cutoff` (all unless given), 1 on the others.
+
+    The mapping network computes w_mean + psi * (w - w_mean) with them (Karras et al. 2019, appendix B).
+    """
+    strengths = np.ones(layers, np.float32)
+    strengths[:cutoff] = psi
+    return strengths  # (L,)
+
+
+def mix_styles(rows: np.ndarray, columns: np.ndarray, layers: Sequence[int]) -> np.ndarray:
+    """Every row's w with `layers` taken from every column's (Karras et al. 2019, section 3.1).
+
+    rows (R, L, W), columns (C, L, W) -> w (R * C, L, W), row by row.
+    """
+    w = np.repeat(rows, len(columns), axis=0)  # (R * C, L, W)
+    w[:, list(layers)] = np.tile(columns, (len(rows), 1, 1))[:, list(layers)]
+    return w

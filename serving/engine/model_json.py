@@ -1,0 +1,173 @@
+"""The schema of `model.json`, version 1: a document from outside -> typed specifications, or a DocumentError."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+GRAPHS = {  # the files of each family, in the order they run
+    "dcgan": ("generator.onnx",),
+    "cgan": ("generator.onnx",),
+    "stylegan": ("mapping.onnx", "synthesis.onnx"),
+}
+MAX_FILE_BYTES = 2**31 - 1  # protobuf, and so ONNX without external data, ends there
+
+
+class DocumentError(ValueError):
+    """What is wrong in a model.json, with the field, its value and what it must be."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    height: int
+    width: int
+    channels: int  # 1 grey, 3 RGB
+
+
+@dataclass(frozen=True)
+class StyleSpec:
+    layers: int  # L: a picture has one w a layer
+    w_size: int  # W
+    coarse: tuple[int, ...]  # coarse, middle and fine together are all layers, in order
+    middle: tuple[int, ...]
+    fine: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Specification:
+    """The part of a model.json that serving rests on."""
+
+    id: str
+    name: str
+    family: str  # one of GRAPHS
+    image: ImageSpec
+    latent_size: int
+    classes: tuple[str, ...] | None  # of a cgan
+    style: StyleSpec | None  # of a stylegan
+    files: dict[str, FileSpec]  # exactly those of GRAPHS
+
+
+def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
+    """The document as it stands and what it specifies. Raises DocumentError. Unknown fields are left alone."""
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"it is not valid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise DocumentError("it must be a JSON object.")
+    return document, _specification(_Fields(document))
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _specification(fields: "_Fields") -> Specification:
+    fields.integer("schema_version", SCHEMA_VERSION, SCHEMA_VERSION)
+    family = fields.get("family", lambda v: isinstance(v, str) and v in GRAPHS, f"one of {', '.join(GRAPHS)}")
+    for name in ("dataset", "training"):
+        fields.object(name)
+    fields.text("licence")
+    for metric in fields.objects("metrics"):
+        metric.text("name")
+        metric.number("value")
+        metric.text("protocol")
+    return Specification(
+        id=fields.matching("id", "[a-z0-9][a-z0-9.-]{0,63}", "lower-case letters, digits, '-' and '.', at most 64"),
+        name=fields.text("name"),
+        family=family,
+        image=_image(fields.object("image")),
+        latent_size=fields.integer("latent_size", 1, 65536),
+        classes=_classes(fields, conditional=family == "cgan"),
+        style=_style(fields, styled=family == "stylegan"),
+        files=_files(fields.object("files"), GRAPHS[family]),
+    )
+
+
+def _image(fields: "_Fields") -> ImageSpec:
+    channels = fields.get("channels", lambda v: type(v) is int and v in (1, 3), "1 (grey) or 3 (RGB)")
+    return ImageSpec(fields.integer("height", 1, 4096), fields.integer("width", 1, 4096), channels)
+
+
+def _classes(fields: "_Fields", *, conditional: bool) -> tuple[str, ...] | None:
+    if not conditional:
+        return fields.get("classes", lambda v: v is None, "null, for the graph takes no label")
+
+    def distinct_names(value: Any) -> bool:
+        names = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+        return names and 0 < len(set(value)) == len(value)
+
+    return tuple(fields.get("classes", distinct_names, "a list of class names, each once"))
+
+
+def _style(fields: "_Fields", *, styled: bool) -> StyleSpec | None:
+    if not styled:
+        return fields.get("style", lambda v: v is None, "null, for the family has no styles")
+    style = fields.object("style")
+    layers = style.integer("layers", 1, 64)
+    groups = [style.integers(name) for name in ("coarse", "middle", "fine")]
+    if [layer for group in groups for layer in group] != list(range(layers)):
+        raise DocumentError(f"`style.coarse`, `middle` and `fine` must together be layers 0 to {layers - 1}, in order.")
+    return StyleSpec(layers, style.integer("w_size", 1, 65536), *groups)
+
+
+def _files(fields: "_Fields", names: tuple[str, ...]) -> dict[str, FileSpec]:
+    if sorted(fields.values) != sorted(names):
+        raise DocumentError(f"`files` (={', '.join(sorted(fields.values))}) must be exactly {', '.join(names)}.")
+    files = {}
+    for name in names:
+        entry = fields.object(name)
+        sha256 = entry.matching("sha256", "[0-9a-f]{64}", "64 lower-case hexadecimal digits")
+        files[name] = FileSpec(sha256, entry.integer("size", 1, MAX_FILE_BYTES))
+    return files
+
+
+class _Fields:
+    """Typed access to a JSON object; every complaint carries the path of the field."""
+
+    def __init__(self, values: dict[str, Any], path: str = ""):
+        self.values = values
+        self.path = path
+
+    def get(self, name: str, valid: Callable[[Any], bool], expected: str) -> Any:
+        path = self.path + name
+        if name not in self.values:
+            raise DocumentError(f"`{path}` is missing; it must be {expected}.")
+        value = self.values[name]
+        if not valid(value):
+            raise DocumentError(f"`{path}` (={json.dumps(value)[:80]}) must be {expected}.")
+        return value
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        expected = f"{low}" if low == high else f"an integer between {low} and {high}"
+        return self.get(name, lambda v: type(v) is int and low <= v <= high, expected)
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        valid = lambda v: isinstance(v, list) and all(type(item) is int for item in v)  # noqa: E731
+        return tuple(self.get(name, valid, "a list of integers"))
+
+    def number(self, name: str) -> float:
+        return self.get(name, lambda v: type(v) in (int, float) and math.isfinite(v), "a number")
+
+    def text(self, name: str) -> str:
+        return self.get(name, lambda v: isinstance(v, str) and v != "", "a text that is not empty")
+
+    def matching(self, name: str, pattern: str, expected: str) -> str:
+        return self.get(name, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, expected)
+
+    def object(self, name: str) -> "_Fields":
+        return _Fields(self.get(name, lambda v: isinstance(v, dict), "an object"), f"{self.path}{name}.")
+
+    def objects(self, name: str) -> list["_Fields"]:
+        valid = lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v)  # noqa: E731
+        items = self.get(name, valid, "a list of objects")
+        return [_Fields(item, f"{self.path}{name}[{i}].") for i, item in enumerate(items)]

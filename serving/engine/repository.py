@@ -1,0 +1,122 @@
+"""The model repository: `models/<id>/model.json` and the ONNX files beside it -> Model, verified.
+
+A model whose files are not what its `model.json` says is never served: ModelError says which, and why.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.engine.model_json import DocumentError, FileSpec, ImageSpec, StyleSpec, parse
+
+MAX_DOCUMENT_BYTES = 1 << 20  # a model.json is some kilobytes; what is larger is something else
+
+
+class ModelError(Exception):
+    """A model, or the repository, that cannot be served; the message names the folder and says why."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model.json says, once its files were found to agree with it."""
+
+    folder: Path
+    id: str
+    name: str
+    family: str  # dcgan, cgan or stylegan
+    image: ImageSpec
+    latent_size: int  # Z
+    classes: tuple[str, ...] | None  # of a conditional model
+    style: StyleSpec | None  # of a style model
+    sha256: str  # of all its files: changes when any of them does
+    files: dict[str, FileSpec]
+    document: dict[str, Any]  # model.json as it stands
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of its files, verified: what was hashed is what the caller holds. Raises ModelError."""
+        return _read_verified(self.folder, name, self.files[name])
+
+
+def load_repository(folder: str | Path) -> dict[str, Model]:
+    """Every model under `folder`, by id, sorted. Raises ModelError where one is unfit or there is none."""
+    root = Path(folder)
+    try:
+        paths = sorted(root.iterdir())
+    except OSError as error:
+        raise ModelError(f"{root}: is not a folder of models: {error.strerror}.") from None
+    models = {}
+    for path in paths:
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        if not _inside(path, root):
+            raise ModelError(f"{path}: is a link that leads out of the repository {root}.")
+        model = load_model(path)
+        if model.id != path.name:
+            raise ModelError(f"{path}: `id` (={model.id}) in `model.json` must be the folder's name.")
+        models[model.id] = model
+    if not models:
+        raise ModelError(f"{root}: holds no model; a model is a folder with a `model.json` and its ONNX files.")
+    return models
+
+
+def load_model(folder: str | Path) -> Model:
+    """Reads one model and verifies the size and sha256 of every file it names. Raises ModelError."""
+    folder = Path(folder)
+    try:
+        document, spec = parse(_read(folder, "model.json", MAX_DOCUMENT_BYTES))
+    except DocumentError as error:
+        raise ModelError(f"{folder}: `model.json`: {error}") from None
+    for name, file in spec.files.items():
+        _read_verified(folder, name, file)
+    return Model(
+        folder=folder,
+        id=spec.id,
+        name=spec.name,
+        family=spec.family,
+        image=spec.image,
+        latent_size=spec.latent_size,
+        classes=spec.classes,
+        style=spec.style,
+        sha256=_combined_sha256(spec.files),
+        files=spec.files,
+        document=document,
+    )
+
+
+def _combined_sha256(files: dict[str, FileSpec]) -> str:
+    lines = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _read_verified(folder: Path, name: str, file: FileSpec) -> bytes:
+    data = _read(folder, name, file.size)
+    if len(data) < file.size:
+        raise ModelError(f"{folder}: `{name}` has {len(data)} bytes, where `model.json` says {file.size}.")
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.sha256:
+        raise ModelError(f"{folder}: `{name}` has sha256 {found}, where `model.json` says {file.sha256}.")
+    return data
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether `path`, links followed, lies in `folder`."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    """The bytes of a regular file that lies, links followed, in the model's folder; never more than `limit`."""
+    path = folder / name
+    if not _inside(path, folder):
+        raise ModelError(f"{folder}: `{name}` is a link that leads out of the model's folder.")
+    try:
+        if not path.is_file():
+            raise ModelError(f"{folder}: has no file `{name}`.")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise ModelError(f"{folder}: `{name}` cannot be read: {error.strerror}.") from None
+    if len(data) > limit:
+        raise ModelError(f"{folder}: `{name}` has more than {limit} bytes.")
+    return data

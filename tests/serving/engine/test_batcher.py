@@ -1,0 +1,259 @@
+"""Nothing lost, nothing answered twice: requests are joined, share fairly, are dropped when late, and finish."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from serving.engine import generation
+from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded
+from serving.engine.repository import Model, load_model
+from serving.engine.runtime import Runtime
+
+ROOM = 12  # images in each micro-batch of these tests: as many threads, and no more
+
+
+class Gated(Runtime):
+    """A real runtime whose micro-batches wait for a word, are remembered, and can be made to fail."""
+
+    def __init__(self, model: Model):
+        super().__init__(model, threads=ROOM)
+        self.began, self.go = Event(), Event()
+        self.batches: list[int] = []
+        self.fail = False
+
+    def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        self.batches.append(len(inputs["z"]))
+        self.began.set()
+        assert self.go.wait(10)
+        if self.fail:
+            raise RuntimeError("out of memory")
+        return super().synthesize(inputs)
+
+
+@pytest.fixture(scope="module")
+def model(repository_folder: Path) -> Model:
+    return load_model(repository_folder / "tiny-cgan")
+
+
+@pytest.fixture
+def runtime(model: Model) -> Gated:
+    return Gated(model)
+
+
+@asynccontextmanager
+async def batcher_of(runtime: Gated, **options: int) -> AsyncIterator[Batcher]:
+    batcher = Batcher(runtime, max_batch=ROOM, **options)
+    try:
+        yield batcher
+    finally:
+        runtime.go.set()
+        await asyncio.wait_for(batcher.close(), 10)
+        assert batcher.images == 0
+
+
+def rows(runtime: Runtime, n: int, start: int = 0) -> dict[str, np.ndarray]:
+    return generation.sample(runtime, n=n, seed=7, start=start).inputs
+
+
+async def waiting(batcher: Batcher, runtime: Gated, *requests: dict[str, np.ndarray]) -> list[asyncio.Task[np.ndarray]]:
+    """Requests that wait in this order, while a first one of one image is under way; that one's task comes first."""
+    tasks = [asyncio.create_task(batcher.run(rows(runtime, 1, start=999)))]
+    assert await asyncio.to_thread(runtime.began.wait, 10)
+    tasks += [asyncio.create_task(batcher.run(request)) for request in requests]
+    await asyncio.sleep(0.01)
+    return tasks
+
+
+def test_every_request_gets_its_own_pictures_however_they_were_joined(model: Model):
+    runtime = Runtime(model)
+    expected = runtime.synthesize(rows(runtime, 400))
+
+    async def one(batcher: Batcher, i: int) -> None:
+        start, n = i * 37 % 300, 1 + i * i % 100
+        images = await batcher.run(rows(runtime, n, start))
+        np.testing.assert_array_equal(images, expected[start : start + n])
+
+    async def scenario() -> None:
+        batcher = Batcher(runtime)
+        await asyncio.gather(*(one(batcher, i) for i in range(60)))
+        assert batcher.images == 0
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_model_starts_at_once_and_what_comes_meanwhile_is_joined(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            tasks = await waiting(batcher, runtime, *(rows(runtime, 1, start=i) for i in range(5)))
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 5]
+
+
+def test_images_are_counted_and_not_requests(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            tasks = await waiting(batcher, runtime, rows(runtime, 30))
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 12, 12, 6]
+
+
+def test_a_small_request_is_not_stuck_behind_a_large_one(runtime: Gated):
+    done: list[str] = []
+
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            tasks = await waiting(batcher, runtime, rows(runtime, 256), rows(runtime, 2), rows(runtime, 1))
+            for task, name in zip(tasks, ("first", "large", "two", "one"), strict=True):
+                task.add_done_callback(lambda _, name=name: done.append(name))
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert done[-1] == "large" and set(done[1:3]) == {"one", "two"}
+    assert runtime.batches[1] == 12  # 1 and 2, and 9 of the large one
+
+
+def test_more_requests_than_room_take_turns(runtime: Gated):
+    """30 requests of 2 images, 12 of room: everyone gets its first image before anyone its second."""
+    finished: list[int] = []
+
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            tasks = await waiting(batcher, runtime, *(rows(runtime, 2, start=2 * i) for i in range(30)))
+            for i, task in enumerate(tasks):
+                task.add_done_callback(lambda _, i=i: finished.append(len(runtime.batches)))
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 12, 12, 12, 12, 12]
+    assert min(finished[1:]) >= 3  # the first 30 images fill two micro-batches and a half
+
+
+def test_the_rest_of_a_cancelled_request_is_not_computed(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            _, large, small = await waiting(batcher, runtime, rows(runtime, 256), rows(runtime, 3))
+            assert batcher.images == 260
+            large.cancel()
+            await asyncio.sleep(0.01)
+            assert batcher.images == 4
+            runtime.go.set()
+            assert len(await small) == 3
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 3]
+
+
+def test_a_request_cancelled_while_under_way_harms_nobody(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            (first,) = await waiting(batcher, runtime)
+            first.cancel()
+            await asyncio.sleep(0.01)
+            assert batcher.images == 1  # it is still being computed
+            runtime.go.set()
+            assert len(await batcher.run(rows(runtime, 2))) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_late_request_is_told_and_not_computed(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            first, in_time = await waiting(batcher, runtime, rows(runtime, 2))
+            late = asyncio.create_task(batcher.run(rows(runtime, 100), deadline=time.monotonic() + 0.02))
+            later = asyncio.create_task(batcher.run(rows(runtime, 4), deadline=time.monotonic() + 60))
+            await asyncio.sleep(0.05)
+            runtime.go.set()
+            with pytest.raises(DeadlineExceeded):
+                await late
+            assert [len(images) for images in await asyncio.gather(first, in_time, later)] == [1, 2, 4]
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 6]
+
+
+def test_an_error_fails_only_the_requests_of_its_micro_batch(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            first, large = await waiting(batcher, runtime, rows(runtime, 40))
+            runtime.fail = True
+            runtime.go.set()
+            for task in (first, large):
+                with pytest.raises(RuntimeError, match="out of memory"):
+                    await task
+            assert batcher.images == 0
+            runtime.fail = False
+            assert len(await batcher.run(rows(runtime, 2))) == 2
+
+    asyncio.run(scenario())
+    assert runtime.batches == [1, 12, 2]  # 28 rows of the failed request were dropped
+
+
+def test_a_full_queue_refuses_and_says_for_how_long(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime, max_queue=10) as batcher:
+            first, nine = await waiting(batcher, runtime, rows(runtime, 9))
+            with pytest.raises(Overloaded) as caught:
+                await batcher.run(rows(runtime, 1))
+            assert 0 < caught.value.retry_after < 60
+            runtime.go.set()
+            await asyncio.gather(first, nine)
+            assert len(await batcher.run(rows(runtime, 1))) == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_queue_takes_a_request_of_any_size(runtime: Gated):
+    async def scenario() -> None:
+        runtime.go.set()
+        async with batcher_of(runtime, max_queue=10) as batcher:
+            assert len(await batcher.run(rows(runtime, 100))) == 100
+
+    asyncio.run(scenario())
+
+
+def test_close_finishes_what_was_accepted_and_takes_no_more(runtime: Gated):
+    async def scenario() -> None:
+        batcher = Batcher(runtime, max_batch=ROOM)
+        tasks = await waiting(batcher, runtime, rows(runtime, 40))
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.01)
+        with pytest.raises(Closed):
+            await batcher.run(rows(runtime, 1))
+        assert not closing.done()
+        runtime.go.set()
+        assert [len(images) for images in await asyncio.gather(*tasks)] == [1, 40]
+        await asyncio.wait_for(closing, 10)
+        await asyncio.wait_for(batcher.close(), 10)  # twice does no harm
+
+    asyncio.run(scenario())
+
+
+def test_an_event_loop_that_ended_does_not_end_the_batcher(runtime: Gated):
+    batcher = Batcher(runtime, max_batch=ROOM)
+
+    async def leave() -> None:
+        await waiting(batcher, runtime, rows(runtime, 20))
+
+    async def scenario() -> None:
+        runtime.go.set()
+        assert len(await batcher.run(rows(runtime, 3))) == 3
+        await batcher.close()
+
+    asyncio.run(leave())
+    asyncio.run(scenario())

@@ -1,0 +1,191 @@
+"""Arrays in, files out: what is decoded is what was packed."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from serving.engine import images
+
+rng = np.random.default_rng(7)
+GREY = rng.integers(0, 256, (6, 5, 7, 1), np.uint8)  # (N, H, W, C), all three different
+RGB = rng.integers(0, 256, (6, 5, 7, 3), np.uint8)
+BOTH = pytest.mark.parametrize("pictures", [GREY, RGB], ids=["grey", "rgb"])
+
+
+def decode(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+def pixels(picture: Image.Image, channels: int) -> np.ndarray:
+    """(H, W, C)"""
+    array = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def frames(data: bytes, channels: int) -> np.ndarray:
+    return np.stack([pixels(frame, channels) for frame in ImageSequence.Iterator(Image.open(io.BytesIO(data)))])
+
+
+@BOTH
+def test_a_png_holds_exactly_the_pixels_and_grey_stays_grey(pictures: np.ndarray):
+    picture = decode(images.png(pictures[0]))
+    assert (picture.format, picture.mode) == ("PNG", "L" if pictures is GREY else "RGB")
+    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
+
+
+@BOTH
+def test_a_png_of_a_view_is_that_of_a_copy(pictures: np.ndarray):
+    view = pictures[0][::-1, ::2]
+    assert images.png(view) == images.png(view.copy())
+
+
+def test_a_png_of_one_pixel():
+    assert pixels(decode(images.png(np.full((1, 1, 3), 9, np.uint8))), 3).tolist() == [[[9, 9, 9]]]
+
+
+def test_digits_are_packed_smaller_than_their_pixels():
+    digit = np.zeros((28, 28, 1), np.uint8)
+    digit[8:20, 12:16] = 255
+    assert len(images.png(digit)) < 150
+
+
+@BOTH
+def test_a_webp_holds_exactly_the_pixels(pictures: np.ndarray):
+    picture = decode(images.webp(pictures[0]))
+    assert picture.format == "WEBP"
+    assert np.array_equal(pixels(picture, 3), np.broadcast_to(pictures[0], (5, 7, 3)))
+
+
+@BOTH
+def test_a_jpeg_is_near_the_pixels_and_grey_stays_grey(pictures: np.ndarray):
+    smooth = np.linspace(0, 250, 16 * 16 * pictures.shape[-1]).reshape(16, 16, -1).astype(np.uint8)
+    picture = decode(images.jpeg(smooth))
+    assert (picture.format, picture.mode) == ("JPEG", "L" if pictures is GREY else "RGB")
+    assert np.abs(pixels(picture, smooth.shape[-1]).astype(int) - smooth).max() <= 8
+
+
+@BOTH
+def test_enlarging_repeats_whole_pixels(pictures: np.ndarray):
+    large = images.enlarge(pictures, 3)
+    assert large.shape == (6, 15, 21, pictures.shape[-1])
+    for y, x in [(0, 0), (1, 2), (2, 2)]:
+        assert np.array_equal(large[:, y::3, x::3], pictures)
+
+
+def test_scale_1_changes_nothing():
+    assert np.array_equal(images.enlarge(RGB, 1), RGB)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (256, 16)])
+def test_a_grid_is_nearly_square(n: int, columns: int):
+    assert images.square_columns(n) == columns
+
+
+@BOTH
+def test_a_grid_reads_left_to_right_and_blank_cells_are_white(pictures: np.ndarray):
+    picture = images.grid(pictures, 4)
+    assert picture.shape == (10, 28, pictures.shape[-1])
+    for i in range(6):
+        y, x = 5 * (i // 4), 7 * (i % 4)
+        assert np.array_equal(picture[y : y + 5, x : x + 7], pictures[i])
+    assert (picture[5:, 14:] == 255).all()
+
+
+def test_a_grid_wider_than_its_pictures_is_a_strip():
+    assert images.grid(RGB[:2], 3).shape == (5, 21, 3)
+
+
+def test_a_mix_grid_has_its_sources_along_the_left_and_top_edges():
+    rows, columns, mixes = RGB[:2], RGB[2:5], rng.integers(0, 256, (6, 5, 7, 3), np.uint8)
+    cells = images.mix_grid(mixes, rows, columns).reshape(3, 5, 4, 7, 3).swapaxes(1, 2)
+    assert (cells[0, 0] == 255).all()
+    assert np.array_equal(cells[0, 1:], columns)
+    assert np.array_equal(cells[1:, 0], rows)
+    assert np.array_equal(cells[1:, 1:].reshape(mixes.shape), mixes)
+
+
+@BOTH
+def test_an_animated_webp_holds_exactly_the_frames(pictures: np.ndarray):
+    found = frames(images.webp_animation(pictures, fps=10, loop=True), 3)
+    assert np.array_equal(found, np.broadcast_to(pictures, (6, 5, 7, 3)))
+
+
+@BOTH
+def test_a_gif_holds_exactly_frames_of_256_colours(pictures: np.ndarray):
+    assert np.array_equal(frames(images.gif(pictures, fps=10, loop=True), pictures.shape[-1]), pictures)
+
+
+def test_a_gif_of_more_colours_is_near_the_frames():
+    ramp = np.stack(np.meshgrid(np.arange(0, 256, 4), np.arange(0, 256, 4), indexing="ij"), -1)
+    ramp = np.concatenate([ramp, 255 - ramp[..., :1]], -1).astype(np.uint8)  # 64 x 64, every pixel its own colour
+    found = frames(images.gif(np.stack([ramp, ramp[::-1]]), fps=10, loop=True), 3)
+    assert np.abs(found[0].astype(int) - ramp).mean() < 6
+
+
+@pytest.mark.parametrize(("fps", "milliseconds"), [(1, 1000), (24, 40), (25, 40), (50, 20)])
+def test_a_gif_shows_frames_for_their_time_in_hundredths_of_a_second(fps: int, milliseconds: int):
+    assert decode(images.gif(GREY, fps=fps, loop=False)).info["duration"] == milliseconds
+
+
+def test_an_animated_webp_shows_frames_for_their_time_in_milliseconds():
+    picture = decode(images.webp_animation(GREY, fps=24, loop=False))
+    assert picture.info["duration"] == 42
+
+
+@pytest.mark.parametrize("animate", [images.gif, images.webp_animation])
+def test_an_animation_that_loops_plays_for_ever_and_another_plays_once(animate):
+    assert decode(animate(RGB, fps=10, loop=True)).info["loop"] == 0
+    once = decode(animate(RGB, fps=10, loop=False)).info
+    assert once.get("loop", 1) == 1  # a GIF says so by saying nothing
+
+
+@pytest.mark.parametrize("animate", [images.gif, images.webp_animation])
+def test_an_animation_of_one_frame(animate):
+    assert frames(animate(GREY[:1], fps=10, loop=True), 1).shape == (1, 5, 7, 1)
+
+
+@BOTH
+def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray):
+    with zipfile.ZipFile(io.BytesIO(images.archive(pictures, {"model": "é", "n": 2**64 - 1}))) as file:
+        assert file.testzip() is None
+        assert file.namelist() == ["manifest.json", *(f"00{i}.png" for i in range(6))]
+        assert json.loads(file.read("manifest.json")) == {"model": "é", "n": 2**64 - 1}
+        for i, picture in enumerate(pictures):
+            assert file.read(images.file_name(i)) == images.png(picture)
+
+
+def test_npy_is_numpys_own_format():
+    view = RGB[::2, :, ::-1]
+    found = np.load(io.BytesIO(images.npy(view)), allow_pickle=False)
+    assert found.dtype == np.uint8 and np.array_equal(found, view)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda: images.png(RGB[0]),
+        lambda: images.webp(RGB[0]),
+        lambda: images.jpeg(RGB[0]),
+        lambda: images.gif(RGB, fps=10, loop=True),
+        lambda: images.webp_animation(RGB, fps=10, loop=True),
+        lambda: images.archive(RGB, {"a": 1}),
+        lambda: images.npy(RGB),
+    ],
+)
+def test_the_same_pixels_give_the_same_bytes(pack):
+    assert pack() == pack()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("webp", images.webp), ("jpeg", images.jpeg), ("gif", lambda i: images.gif(i[None], fps=1, loop=True))],
+)
+def test_a_format_holds_pictures_up_to_its_longest_side(name: str, pack):
+    line = np.zeros((1, images.MAX_SIDE[name], 1), np.uint8)
+    assert decode(pack(line)).size == (images.MAX_SIDE[name], 1)
