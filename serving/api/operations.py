@@ -1,0 +1,107 @@
+"""The four operations as HTTP has them: a body -> a plan of the engine, its pictures, and the reply asked for."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+from starlette.responses import Response
+
+from serving.api import replies
+from serving.api.generators import Generator, Generators
+from serving.api.negotiation import negotiate
+from serving.api.problems import FieldError, Problem, invalid
+from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
+from serving.engine import generation, images
+from serving.engine.encoding import Animation, Layout
+from serving.engine.generation import Plan, RequestError
+from serving.engine.latents import draw_seed
+from serving.engine.repository import Model
+
+STRIP = 16  # frames in a row, where an interpolation is asked for as one picture
+
+
+async def answer(generators: Generators, body: Body, accept: str | None) -> Response:
+    """Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503 overloaded, 504 late."""
+    media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
+    generator = _generator(generators, body)
+    try:
+        if generator.model.style is None:
+            plan, layout = _plan(generator, body)
+        else:  # planning runs the mapping network
+            plan, layout = await asyncio.to_thread(_plan, generator, body)
+        replies.check_size(plan, layout, media_type)
+    except RequestError as error:
+        raise invalid(FieldError(error.pointer, error.message)) from None
+    if plan.sources is not None and media_type in replies.ONE_PICTURE:
+        both = {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
+        pictures, sources = np.split(await generator.draw(both), [len(plan)])
+    else:
+        pictures, sources = await generator.draw(plan.inputs), None
+    content = await replies.encode(plan, pictures, sources, layout, media_type)
+    return Response(content, media_type=media_type, headers=replies.headers(plan) | {"Vary": "Accept"})
+
+
+def _generator(generators: Generators, body: Body) -> Generator:
+    """The model that is named, or the first that can do what is asked."""
+    if body.model is not None:
+        return generators.get(body.model)
+    able, what = _needs(body)
+    generator = generators.first(able)
+    if generator is None:
+        raise Problem(404, "unknown-model", f"No model here {what}.")
+    return generator
+
+
+def _needs(body: Body) -> tuple[Callable[[Model], bool], str]:
+    if isinstance(body, DigitsBody):
+        return generation.draws_digits, "draws the ten digits"
+    if isinstance(body, StyleMixBody):
+        return lambda model: model.style is not None, "mixes styles"
+    return lambda model: True, "makes pictures"
+
+
+def _plan(generator: Generator, body: Body) -> tuple[Plan, Layout]:
+    """Raises RequestError for what is wrong with a body for this model."""
+    runtime = generator.runtime
+    match body:
+        case SampleBody():
+            plan = generation.sample(
+                runtime,
+                n=body.n,
+                seed=_seed(body.seed),
+                start=body.start,
+                labels=body.labels,
+                truncation=body.truncation,
+            )
+            return plan, Layout(body.columns or images.square_columns(body.n), body.scale)
+        case DigitsBody():
+            digits = [int(digit) for digit in body.digits]
+            plan = generation.digits(runtime, digits=digits, rows=body.rows, seed=_seed(body.seed))
+            return plan, Layout(body.columns or len(digits), body.scale)
+        case InterpolateBody():
+            plan = generation.interpolate(
+                runtime,
+                keyframes=[address(keyframe) for keyframe in body.keyframes],
+                frames=body.frames,
+                method=body.method,
+                space=body.space,
+                loop=body.loop,
+                labels=body.labels,
+                truncation=body.truncation,
+            )
+            return plan, Layout(body.columns or min(body.frames, STRIP), body.scale, Animation(body.fps, body.loop))
+        case StyleMixBody():
+            plan = generation.style_mix(
+                runtime,
+                rows=[address(row) for row in body.rows],
+                columns=[address(column) for column in body.columns],
+                styles=body.styles,
+                truncation=body.truncation,
+            )
+            return plan, Layout(len(body.columns), body.scale)
+        case _:
+            raise TypeError(f"{type(body).__name__} is the body of no operation")
+
+
+def _seed(seed: int | None) -> int:
+    return draw_seed() if seed is None else seed

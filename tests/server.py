@@ -1,0 +1,95 @@
+"""Starts the real server as a process of its own, on a free port, and stops it."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 60  # uncompiled imports on a busy machine take 10
+STOP_SECONDS = 20
+
+
+@dataclass
+class Server:
+    """A running server. `log` is what it prints, on either stream."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Asks the process to end and returns its exit code; kills it where it does not. SIGINT is a Ctrl-C."""
+        if self.process.poll() is None and number == signal.SIGINT:
+            os.killpg(self.process.pid, number)  # a terminal sends it to the workers, too
+        elif self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            raise
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.log.read_text()}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server was not ready in {START_SECONDS} s:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(repository: Path, log: Path, *options: str) -> Iterator[Server]:
+    """`python -m serving serve` over a model repository."""
+    port = free_port()
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--models", str(repository), *options]
+    with running([sys.executable, "-m", "serving", "serve", *arguments], port, log) as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, log: Path, *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Iterator[Server]:
+    """A command that serves on `port`, once it is ready and until the block ends."""
+    environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | dict(env or {})
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, cwd=cwd, env=environment, start_new_session=True
+        )
+    server = Server(process, port, log)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

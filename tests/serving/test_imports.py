@@ -1,0 +1,37 @@
+"""What each part of `serving` needs to be imported: never torch, and the client and the engine little else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from server import ROOT
+
+BLOCK = """
+import sys, importlib
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocked())
+importlib.import_module({module!r})
+"""
+TRAINING = {"torch", "torchvision", "onnx", "onnxscript", "torch_fidelity", "training"}
+HTTP = {"bentoml", "starlette", "uvicorn", "pydantic"}
+ENGINE = ["latents", "repository", "runtime", "generation", "batcher", "images", "encoding"]
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked"),
+    [
+        ("serving.api.service", TRAINING),
+        ("serving.api.launch", TRAINING),
+        ("serving.__main__", TRAINING | HTTP | {"httpx2", "onnxruntime", "numpy"}),
+        ("serving.client", TRAINING | HTTP | {"onnxruntime", "serving.engine"}),
+        *((f"serving.engine.{name}", TRAINING | HTTP | {"httpx2"}) for name in ENGINE),
+    ],
+)
+def test_a_module_imports_without(module: str, blocked: set[str]):
+    code = BLOCK.format(blocked=sorted(blocked), module=module)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
