@@ -1,0 +1,174 @@
+"""The command line: `python -m serving` or `ganymede`. Each command imports what it needs when it runs."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from serving import __version__
+
+MAX_IMAGES = 65_536  # of one file; they are all held in memory
+MAX_SCALE = 16
+ADDRESS_LIMIT = 2**64  # the engine's own, which would bring numpy with it
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".zip": "zip", ".npy": "npy"}
+
+
+class CommandError(Exception):
+    """What the user is told in one line; the exit code is 1."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for an error, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.prog}: {message} (try --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except CommandError as error:
+        print(f"ganymede: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as shells have it
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="ganymede", description="Pictures from generative adversarial networks.")
+    parser.add_argument("--version", action="version", version=f"ganymede {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    repository = Parser(add_help=False)
+    repository.add_argument(
+        "--models", type=Path, metavar="DIR", help="the model repository (default: GANYMEDE_MODELS, or `models`)"
+    )
+
+    serve = commands.add_parser("serve", parents=[repository], help="answer requests over HTTP")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=_integer(0, 65535), default=3000, help="0 takes a free one (default: 3000)")
+    serve.add_argument("--workers", type=_integer(1, 256), help="processes (default: GANYMEDE_WORKERS, or 1)")
+    serve.set_defaults(command=_serve)
+
+    generate = commands.add_parser("generate", parents=[repository], help="write pictures to a file, with no server")
+    generate.add_argument("model", metavar="MODEL", help="its id, as `models` lists it")
+    generate.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=" ".join(FORMATS))
+    generate.add_argument("-n", type=_integer(1, MAX_IMAGES), default=1, help="how many (default: 1)")
+    generate.add_argument("--seed", type=_integer(0, ADDRESS_LIMIT - 1), help="which stream (default: drawn, and told)")
+    generate.add_argument(
+        "--start", type=_integer(0, ADDRESS_LIMIT - 1), default=0, help="the first index (default: 0)"
+    )
+    generate.add_argument("--labels", metavar="A,B,...", help="classes, by index or name: one for all, or one an image")
+    generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
+    generate.add_argument(
+        "--scale", type=_integer(1, MAX_SCALE), default=1, help="enlarge by whole pixels (default: 1)"
+    )
+    generate.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
+    generate.set_defaults(command=_generate)
+
+    models = commands.add_parser("models", parents=[repository], help="list the model repository")
+    models.set_defaults(command=_models)
+    return parser
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+        return value
+
+    return parse
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from serving.api.launch import serve
+    from serving.api.settings import Settings
+
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        raise CommandError(error) from None
+    return serve(args.host, args.port, args.models or settings.models, args.workers or settings.workers)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from serving.engine import encoding, generation, images
+    from serving.engine.latents import draw_seed
+    from serving.engine.repository import ModelError
+    from serving.engine.runtime import Runtime
+
+    format = FORMATS.get(args.output.suffix.lower())
+    if format is None:
+        raise CommandError(f"`--output` (={args.output}) must end in {', '.join(FORMATS)}: it says the format.")
+    models = _load(args)
+    if args.model not in models:
+        raise CommandError(f"there is no model `{args.model}`; there are {', '.join(models)}.")
+    model = models[args.model]
+    seed = draw_seed() if args.seed is None else args.seed
+    layout = encoding.Layout(args.columns or images.square_columns(args.n), args.scale)
+    try:
+        runtime = Runtime(model)
+        plan = generation.sample(
+            runtime,
+            n=args.n,
+            seed=seed,
+            start=args.start,
+            labels=None if args.labels is None else _labels(args.labels, model.classes or ()),
+            truncation=args.truncation,
+        )
+        encoding.check_size(plan, layout, format)
+        pictures = runtime.synthesize(plan.inputs)
+        args.output.write_bytes(encoding.encode(plan, pictures, None, layout, format))
+    except (ModelError, generation.RequestError) as error:
+        raise CommandError(error) from None
+    except OSError as error:
+        raise CommandError(f"{args.output} cannot be written: {error.strerror}.") from None
+    last = args.start + args.n - 1
+    print(f"{args.output}: {model.id}, seed {seed}, index {args.start}" + (f" to {last}" if args.n > 1 else ""))
+    return 0
+
+
+def _labels(text: str, classes: tuple[str, ...]) -> int | str | list[int | str]:
+    """Names before indices: a class called "7" is meant by 7. One label is for all images."""
+    labels = [label if label in classes or not label.isdecimal() else int(label) for label in text.split(",")]
+    return labels[0] if len(labels) == 1 else labels
+
+
+def _models(args: argparse.Namespace) -> int:
+    for model in _load(args).values():
+        kind = {1: "grey", 3: "RGB"}[model.image.channels]
+        classes = "" if model.classes is None else f", {len(model.classes)} classes"
+        styles = "" if model.style is None else f", {model.style.layers} style layers"
+        size = f"{model.image.width}x{model.image.height} {kind}{classes}{styles}"
+        print(f"{model.id:<24} {size:<32} {model.sha256[:12]}  {model.name}")
+    return 0
+
+
+def _load(args: argparse.Namespace):
+    from serving.api.settings import Settings
+    from serving.engine.repository import ModelError, load_repository
+
+    try:
+        return load_repository(args.models or Settings.from_environment().models)
+    except (ModelError, ValueError) as error:
+        raise CommandError(error) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
