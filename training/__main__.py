@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder")
     train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    train.add_argument("--tick-kimg", type=float, default=5.0, help="between two lines of statistics (%(default)s)")
     train.set_defaults(command=_train)
 
     export = commands.add_parser("export", help="write a run's generator as ONNX, checked, into a model repository")
@@ -91,7 +92,7 @@ def _train(args: argparse.Namespace) -> int:
     folder = args.resume or monitor.new_run(args.runs, chosen)
     print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {trainer.describe_device(device)}", flush=True)
     try:
-        trainer.run(job, folder)
+        trainer.run(job, folder, tick_kimg=args.tick_kimg)
     except trainer.Interrupted as stop:
         print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
         return 128 + stop.signum
@@ -139,7 +140,14 @@ def _data(args: argparse.Namespace) -> int:
 def _device(name: str | None) -> "torch.device":
     import torch
 
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    from training.errors import TrainingError
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(f"`--device` (={name}) cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
 
 
 if __name__ == "__main__":

@@ -34,14 +34,17 @@ LICENCE = "Apache-2.0"
 
 def export(run: Path, models: Path) -> Path:
     """The averaged generator in `run` (a run folder or a checkpoint) -> models/<id>/. Raises ExportError."""
-    recipe, state = from_checkpoint(run / "checkpoint.pt" if run.is_dir() else run)
+    path = run / "checkpoint.pt" if run.is_dir() else run
+    if not path.is_file():
+        raise ExportError(f"{run}: no such run folder or checkpoint.")
+    recipe, state = from_checkpoint(path)
     generator = _generator(recipe, state)
     folder = models / f".{recipe.id}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         if recipe.family == "stylegan":
-            _export_stylegan(generator, folder)
+            _export_stylegan(generator, recipe, folder)
         else:
             _export_generator(generator, recipe, state, folder)
         for path in folder.glob("*.onnx"):
@@ -170,17 +173,16 @@ def _export_generator(generator: nn.Module, recipe: Recipe, state: dict[str, Any
     _write(_Pictures(generator), inputs, "image", folder / "generator.onnx")
 
 
-def _export_stylegan(generator: stylegan.Generator, folder: Path) -> None:
-    latent_size = generator.mapping.layers[0].weight.shape[1]
-    z, psi = torch.randn(2, latent_size), torch.ones(2, generator.style_layers)
+def _export_stylegan(generator: stylegan.Generator, recipe: Recipe, folder: Path) -> None:
+    z, psi = torch.randn(2, recipe.network.latent_size), torch.ones(2, generator.style_layers)
     mapping = _Mapping(generator.mapping)
     _write(mapping, {"z": z, "psi": psi}, "w", folder / "mapping.onnx")
     _write(_Pictures(generator.synthesis), {"w": mapping(z, psi)}, "image", folder / "synthesis.onnx")
 
 
 def _write(module: nn.Module, inputs: dict[str, Tensor], output: str, path: Path) -> None:
-    rows = {0: torch.export.Dim("n")}
-    shapes = [rows for _ in inputs]
+    # The first input names the axis; the others, bound to it by the graph, would only make the exporter warn.
+    shapes = [{0: torch.export.Dim("n") if k == 0 else torch.export.Dim.DYNAMIC} for k in range(len(inputs))]
     torch.onnx.export(
         module.eval(),
         tuple(inputs.values()),

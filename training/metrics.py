@@ -10,8 +10,8 @@ def fid(a: np.ndarray, b: np.ndarray) -> float:
     """Frechet inception distance (Heusel et al. 2017, eq. 6) of two sets of features (N, D) and (M, D)."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-    statistics = [fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b)]
-    return fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID]
+    one, other = (fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b))
+    return fid_statistics_to_metric(one, other, False)[KEY_METRIC_FID]
 
 
 def accuracy_by_class(predicted: np.ndarray, asked: np.ndarray, classes: Sequence[str]) -> dict[str, float]:

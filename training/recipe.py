@@ -159,8 +159,6 @@ def _build(cls: type, table: Any, path: str, classes: dict[str, type]) -> Any:
             if f.name not in table and f.default is f.default_factory is dataclasses.MISSING
         ]
         raise RecipeError(f"missing field: `{path}{missing[0]}`." if missing else str(error)) from error
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:

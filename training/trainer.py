@@ -101,9 +101,14 @@ class Trainer:
             real_logits = self.discriminator(real, labels, phase)
             fake_logits = self.discriminator(fake, fake_labels, phase)
             discriminator_loss = losses.non_saturating_discriminator(real_logits, fake_logits)
+        statistics = {
+            "discriminator_loss": discriminator_loss,
+            "real_probability": real_logits.float().sigmoid().mean(),
+            "fake_probability": fake_logits.float().sigmoid().mean(),
+        }
         total = discriminator_loss
         if penalise:
-            penalty = r1_penalty(real, real_logits)
+            penalty = statistics["r1_penalty"] = r1_penalty(real, real_logits)
             total = total + penalty * recipe.penalty.r1_gamma * recipe.penalty.r1_interval
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -123,14 +128,7 @@ class Trainer:
         self.steps += 1
         decay = ema.decay_of(batch, recipe.ema_half_life_kimg, self.images_seen)
         ema.update(self.average, self.generator, decay)
-        statistics = {
-            "discriminator_loss": discriminator_loss,
-            "generator_loss": generator_loss,
-            "real_probability": real_logits.float().sigmoid().mean(),
-            "fake_probability": fake_logits.float().sigmoid().mean(),
-        }
-        if penalise:
-            statistics["r1_penalty"] = penalty
+        statistics["generator_loss"] = generator_loss
         return {name: value.detach() for name, value in statistics.items()}
 
     def _autocast(self) -> torch.autocast:

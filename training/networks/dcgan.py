@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from training.errors import RecipeError
 from training.networks.layers import Phase, normal_initialisation
 
 DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or 4 px) is doubled
@@ -22,13 +23,13 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("latent_size", "base_channels"):
             if getattr(self, name) < 1:
-                raise ValueError(f"`network.{name}` (={getattr(self, name)}) must be at least 1.")
+                raise RecipeError(f"`network.{name}` (={getattr(self, name)}) must be at least 1.")
 
 
 def doublings(resolution: int) -> int:
     """How many stride-2 layers lie between the first map and an image of `resolution` pixels."""
     if resolution not in DOUBLINGS:
-        raise ValueError(f"`data.resolution` (={resolution}) must be one of {sorted(DOUBLINGS)} for this network.")
+        raise RecipeError(f"`data.resolution` (={resolution}) must be one of {sorted(DOUBLINGS)} for this network.")
     return DOUBLINGS[resolution]
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.errors import RecipeError
 from training.networks.layers import EqualConv2d, EqualLinear, MinibatchStddev, Phase, leaky_relu
 from training.regularizers import style_mixing_crossover
 
@@ -39,7 +40,7 @@ class Config:
 def resolutions(resolution: int) -> list[int]:
     """4, 8, ... up to `resolution`, which must be a power of two of at least 8."""
     if resolution < 8 or resolution & (resolution - 1):
-        raise ValueError(f"`data.resolution` (={resolution}) must be a power of two of at least 8 for StyleGAN-lite.")
+        raise RecipeError(f"`data.resolution` (={resolution}) must be a power of two of at least 8 for StyleGAN-lite.")
     return [1 << k for k in range(2, resolution.bit_length())]
 
 

@@ -1,0 +1,45 @@
+"""Small runs on real data that travels with the tests: a few seconds each on a CPU."""
+
+from pathlib import Path
+
+import torch
+
+from training import data, recipe
+from training.recipe import Recipe
+from training.trainer import Trainer
+
+DATA = Path(__file__).parents[1] / "data"
+COMMON = ["optimizer.batch=16", "precision=float32", "seed=5"]
+MNIST = [
+    "network.base_channels=8",
+    "network.latent_size=16",
+    "optimizer.generator_lr=5e-3",  # ten steps are to show
+    "optimizer.discriminator_lr=5e-3",
+    "total_kimg=0.32",
+]
+OVERRIDES = {
+    "dcgan-mnist": MNIST,
+    "cgan-mnist": MNIST,
+    "stylegan-lite-critters": [
+        "data.resolution=16",
+        "data.count=48",
+        "network.channel_max=16",
+        "network.w_size=16",
+        "network.latent_size=16",
+        "growing.stable_kimg=[0.08]",  # 5 steps at 8 px, 5 of fading in, 10 at 16 px
+        "growing.fade_kimg=0.08",
+        "total_kimg=0.32",
+    ],
+}
+
+
+def small_recipe(name: str, *overrides: str) -> Recipe:
+    return recipe.load(name, [*OVERRIDES[name], *COMMON, "optimizer.decay_kimg=0.16", *overrides])
+
+
+def small_trainer(name: str, cache: Path, *overrides: str) -> Trainer:
+    """A run that has not begun; `cache` receives what is rendered."""
+    chosen = small_recipe(name, *overrides)
+    folder = DATA if chosen.data.name == "mnist" else cache
+    dataset = data.load(chosen.data.name, folder, chosen.data.resolution, count=chosen.data.count)
+    return Trainer(chosen, dataset, torch.device("cpu"))

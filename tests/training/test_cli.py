@@ -1,0 +1,80 @@
+"""`python -m training` says what it does, and what is wrong."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from small import COMMON, DATA, OVERRIDES
+from training.__main__ import main
+
+RECIPE = ["dcgan-mnist", *OVERRIDES["dcgan-mnist"], *COMMON]
+
+
+def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
+    """As a user does it: a process, Ctrl-C, the command that it names, and the export it names then."""
+    command = [sys.executable, "-m", "training", "train"]
+    options = ["--data", str(DATA), "--threads", "1", "--tick-kimg", "0.1"]
+    folders = [*options, "--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        [*command, *RECIPE, "total_kimg=1000", "optimizer.decay_kimg=0", *folders], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "00000-dcgan-mnist: DCGAN, MNIST digits, 256 pictures, CPU" in line or "CUDA" in line
+    process.stdout.readline()  # the first tick
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    run = tmp_path / "runs" / "00000-dcgan-mnist"
+    assert f"SIGINT: saved at {rest.split('saved at ')[1].split()[0]} kimg; go on with: " in rest
+    assert rest.rstrip().endswith(f"python -m training train --resume {run}")
+
+    saved = (run / "checkpoint.pt").stat().st_mtime_ns
+    process = subprocess.Popen([*command, "--resume", str(run), *options], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    ticks = [float(process.stdout.readline().split("/")[0]) for _ in range(10)]
+    assert ticks[0] > float(rest.split("saved at ")[1].split()[0])
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (run / "checkpoint.pt").stat().st_mtime_ns > saved
+
+    assert main(["export", str(run), "--models", str(tmp_path / "models")]) == 0
+    assert (tmp_path / "models" / "dcgan-mnist" / "generator.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "give a recipe (cgan-mnist, dcgan-mnist, stylegan-lite-critters) or --resume RUN"),
+        (["train", "dcgan-mnist", "--resume", "x"], "one of the two"),
+        (["train", "dcgan-mnits"], "no recipe 'dcgan-mnits'"),
+        (["train", "dcgan-mnist", "optimizer.batch=0"], "`optimizer.batch` (=0) must be at least 2."),
+        (["train", "dcgan-mnist", "data.resolution=14", "--data", str(DATA)], "`data.resolution` (=14) must be one of"),
+        (["train", "--resume", "nowhere"], "nowhere holds no checkpoint.pt"),
+        (["export", "nowhere"], "nowhere: no such run folder or checkpoint"),
+        (["evaluate", "nowhere"], "nowhere: has no file `model.json`."),
+        (["data", "imagenet"], "`data.name` (='imagenet') must be one of mnist, critters."),
+        (["train", "dcgan-mnist", "--device", "cuda:99"], "`--device` (=cuda:99)"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_1(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert error.count("\n") == 1
+
+
+def test_help_needs_no_torch_and_no_second():
+    began = time.perf_counter()
+    code = "import sys; sys.modules['torch'] = None; from training.__main__ import main; main(['--help'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "train | evaluate | export | data" in done.stdout
+    assert time.perf_counter() - began < 10

@@ -1,0 +1,56 @@
+"""A recipe that cannot be is refused by the name of its field."""
+
+from pathlib import Path
+
+import pytest
+
+from training import recipe
+from training.errors import RecipeError
+
+
+@pytest.mark.parametrize("name", recipe.available())
+def test_every_shipped_recipe_is_read_and_names_itself(name: str):
+    loaded = recipe.load(name)
+    assert loaded.id == name
+    assert recipe.from_dict(loaded.as_dict()) == loaded  # what a checkpoint holds is the recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.batch=1", "`optimizer.batch` (=1) must be at least 2."),
+        ("optimizer.batch=many", "`optimizer.batch` (='many') must be of type int."),
+        ("optimizer.bach=64", "unknown field `optimizer.bach`"),
+        ("total_kimg=nan", "`total_kimg` (=nan) must be greater than 0."),
+        ("total_kimg=-1", "`total_kimg` (=-1.0) must be greater than 0."),
+        ("precision=fp16", "`precision` (='fp16') must be one of 'float32', 'bfloat16'."),
+        ("family=vae", "`family` (='vae') must be one of dcgan, cgan, stylegan."),
+        ("network.base_channels=0", "`network.base_channels` (=0) must be at least 1."),
+        ("style_mixing=0.5", "`style_mixing` and `growing` are for family 'stylegan'."),
+        ("id", "override 'id' must be field=value"),
+        ("id.x=1", "override 'id.x=1': `id` is a value, not a table."),
+        ("data=3", "`data` (=3) must be a table."),
+    ],
+)
+def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str, message: str):
+    with pytest.raises(RecipeError) as error:
+        recipe.load("dcgan-mnist", [override])
+    assert message in str(error.value)
+
+
+def test_overrides_reach_every_level_and_change_the_hash():
+    plain, changed = recipe.load("dcgan-mnist"), recipe.load("dcgan-mnist", ["optimizer.batch=128", "seed=3"])
+    assert (changed.optimizer.batch, changed.seed) == (128, 3)
+    assert changed.sha256 != plain.sha256 == recipe.load("dcgan-mnist").sha256
+
+
+def test_a_missing_recipe_or_field_is_named(tmp_path: Path):
+    with pytest.raises(RecipeError, match="one of cgan-mnist, dcgan-mnist"):
+        recipe.load("dcgan-mnits")
+    path = tmp_path / "half.toml"
+    path.write_text('id = "half"\nname = "Half"\nfamily = "dcgan"\n')
+    with pytest.raises(RecipeError, match="missing field: `total_kimg`"):
+        recipe.load(str(path))
+    path.write_text("id = ")
+    with pytest.raises(RecipeError, match=r"half\.toml: "):
+        recipe.load(str(path))

@@ -1,0 +1,122 @@
+"""A run that is stopped goes on as if it had not been, and one that breaks keeps what was good."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from small import OVERRIDES, small_trainer
+from training import checkpoint, trainer
+from training.errors import TrainingDiverged
+from training.monitor import new_run
+
+FAMILIES = list(OVERRIDES)
+
+
+def run_to_end(job: trainer.Trainer, folder: Path) -> dict[str, Any]:
+    trainer.run(job, folder, tick_kimg=0.08, grid_kimg=0.16)
+    return checkpoint.load(folder / "checkpoint.pt")
+
+
+def stop_after(job: trainer.Trainer, steps: int, signum: int) -> None:
+    """Makes the run receive a signal in the middle of a step, as from a keyboard or a cluster."""
+    step = job.step
+
+    def interrupted() -> dict[str, torch.Tensor]:
+        if job.steps == steps - 1:
+            os.kill(os.getpid(), signum)
+        return step()
+
+    job.step = interrupted  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Paths at which two states are not equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, dict):
+        return [d for key in a.keys() | b.keys() for d in differences(a.get(key), b.get(key), f"{path}.{key}")]
+    if isinstance(a, list | tuple):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}[{i}]")]
+    return [] if a == b else [path]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_stopped_and_resumed_run_is_the_unbroken_one_bit_for_bit(name: str, signum: int, tmp_path: Path, cache: Path):
+    whole_job = small_trainer(name, cache)
+    whole = run_to_end(whole_job, new_run(tmp_path, whole_job.recipe))
+
+    job = small_trainer(name, cache)
+    folder = new_run(tmp_path, job.recipe)
+    stop_after(job, 7, signum)
+    with pytest.raises(trainer.Interrupted) as stop:
+        trainer.run(job, folder)
+    assert stop.value.signum == signum
+
+    recipe, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    assert state["steps"] == 7
+    assert recipe == job.recipe
+    torch.manual_seed(999)  # whatever the new process did before
+    resumed_job = small_trainer(name, cache)
+    resumed_job.restore(state)
+    resumed = run_to_end(resumed_job, folder)
+
+    for state in (whole, resumed):
+        state.pop("seconds")
+    assert differences(whole, resumed) == []
+    assert whole["steps"] == 20
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_training_moves_every_network(name: str, tmp_path: Path, cache: Path):
+    job = small_trainer(name, cache)
+    before = {k: v.clone() for k, v in job.generator.state_dict().items()}
+    run_to_end(job, new_run(tmp_path, job.recipe))
+    unchanged = [k for k, v in job.generator.named_parameters() if torch.equal(v, before[k])]
+    unused = [k for k in unchanged if "to_rgb.0" in k]  # of 4 px: the run began at 8
+    assert unchanged == unused
+
+
+def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache: Path):
+    job = small_trainer("stylegan-lite-critters", cache)
+    folder = new_run(tmp_path / "runs", job.recipe)
+    assert folder.name == "00000-stylegan-lite-critters"
+    assert new_run(tmp_path / "runs", job.recipe).name == "00001-stylegan-lite-critters"
+    run_to_end(job, folder)
+    assert json.loads((folder / "options.json").read_text()) == json.loads(json.dumps(job.recipe.as_dict()))
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    assert [line["kimg"] for line in lines] == [0.08, 0.16, 0.24, 0.32]
+    assert [line["resolution"] for line in lines] == [16, 16, 16, 16]
+    assert all(0 < line["real_probability"] < 1 and line["r1_penalty"] >= 0 for line in lines)
+    assert len(list((folder / "samples").glob("*.png"))) == 2
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, cache: Path):
+    job = small_trainer("dcgan-mnist", cache)
+    folder = new_run(tmp_path, job.recipe)
+    stop_after(job, 5, signal.SIGTERM)
+    with pytest.raises(trainer.Interrupted):
+        trainer.run(job, folder)
+    good = (folder / "checkpoint.pt").read_bytes()
+
+    _, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    broken = small_trainer("dcgan-mnist", cache)
+    broken.restore(state)
+    with torch.no_grad():
+        broken.discriminator.layers[2].weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingDiverged, match=r"discriminator loss is nan at 0\.\d kimg; first seen in .*layers"):
+        trainer.run(broken, folder, tick_kimg=0.016)
+    assert (folder / "checkpoint.pt").read_bytes() == good
+
+
+def test_the_grid_is_the_average_at_fixed_addresses_and_draws_nothing(tmp_path: Path, cache: Path):
+    job = small_trainer("stylegan-lite-critters", cache)
+    state = torch.get_rng_state()
+    first, second = job.sample_grid(), job.sample_grid()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (first == second).all() and first.shape == (64, 8, 8, 3)  # it begins at 8 px
