@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     export = commands.add_parser("export", help="write a run's generator as ONNX, checked, into a model repository")
-    export.add_argument("run", type=Path, help="run folder, or a checkpoint file")
+    export.add_argument("run", type=Path, help="run folder, or the file of a snapshot")
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
     export.set_defaults(command=_export)
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, monitor, recipe, trainer
+    from training import data, monitor, provenance, recipe, trainer
 
     if (args.recipe is None) == (args.resume is None):
         raise recipe.RecipeError(f"give a recipe ({', '.join(recipe.available())}) or --resume RUN, one of the two.")
@@ -90,7 +90,7 @@ def _train(args: argparse.Namespace) -> int:
     if state:
         job.restore(state)
     folder = args.resume or monitor.new_run(args.runs, chosen)
-    print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {trainer.describe_device(device)}", flush=True)
+    print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {provenance.describe_device(device)}", flush=True)
     try:
         trainer.run(job, folder, tick_kimg=args.tick_kimg)
     except trainer.Interrupted as stop:

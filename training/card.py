@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+FAMILIES = {"dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
 TITLES = {
     "fid": "FID",
     "judge_accuracy": "Judge accuracy",
@@ -23,6 +24,7 @@ def render(document: dict[str, Any]) -> str:
     image, training, dataset = document["image"], document["training"], document["dataset"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     size = sum(file["size"] for file in document["files"].values())
+    kind = f"{FAMILIES[document['family']]} generator of {image['width']} x {image['height']} {colour} pictures"
     lines = [
         "---",
         f"license: {document['licence'].lower()}",
@@ -36,8 +38,7 @@ def render(document: dict[str, Any]) -> str:
         "",
         samples_caption(document),
         "",
-        f"A {document['family']} generator of {image['width']} x {image['height']} {colour} pictures, latent size "
-        f"{document['latent_size']}, {size / 1e6:.1f} MB of ONNX.",
+        f"A {kind}, latent size {document['latent_size']}, {size / 1e6:.1f} MB of ONNX.",
         "",
         f"Data: {dataset['name']} ({dataset['licence']}; {dataset['source']}). Weights: {document['licence']}.",
         "",
@@ -55,6 +56,11 @@ def render(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def shown(metric: dict[str, Any]) -> str:
+    """A metric's value as cards and pages show it."""
+    return f"{metric['value']:.2f}" if metric["name"] == "fid" else f"{metric['value']:.1%}"
+
+
 def samples_caption(document: dict[str, Any]) -> str:
     if document["classes"]:
         return f"Seed 0, indices 0 to {len(document['classes']) * 10 - 1}, one class a column; not chosen by hand."
@@ -66,9 +72,7 @@ def _figures(metrics: list[dict[str, Any]]) -> list[str]:
         return []
     rows = ["| figure | value | protocol |", "| --- | --- | --- |"]
     for metric in metrics:
-        value, name = metric["value"], metric["name"]
-        shown = f"{value:.2f}" if name == "fid" else f"{value:.1%}"
-        rows.append(f"| {TITLES[name]} | {shown} | {metric['protocol']} |")
+        rows.append(f"| {TITLES[metric['name']]} | {shown(metric)} | {metric['protocol']} |")
     by_class = next((metric["by_class"] for metric in metrics if "by_class" in metric), None)
     if by_class:
         rows += ["", "Read as asked, class by class: " + ", ".join(f"{k} {v:.1%}" for k, v in by_class.items()) + "."]

@@ -33,10 +33,10 @@ LICENCE = "Apache-2.0"
 
 
 def export(run: Path, models: Path) -> Path:
-    """The averaged generator in `run` (a run folder or a checkpoint) -> models/<id>/. Raises ExportError."""
+    """The averaged generator in `run` (a run folder, or the file of a snapshot) -> models/<id>/. Raises ExportError."""
     path = run / "checkpoint.pt" if run.is_dir() else run
     if not path.is_file():
-        raise ExportError(f"{run}: no such run folder or checkpoint.")
+        raise ExportError(f"{run}: no such run folder or snapshot.")
     recipe, state = from_checkpoint(path)
     generator = _generator(recipe, state)
     folder = models / f".{recipe.id}.partial"

@@ -20,6 +20,7 @@ def new_run(runs: Path, recipe: Recipe) -> Path:
     folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
     folder.mkdir()
     (folder / "samples").mkdir()
+    (folder / "snapshots").mkdir()
     (folder / "options.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
     return folder
 

@@ -8,7 +8,6 @@ from the data order, which is a function of the clock: a resumed run repeats an 
 import copy
 import math
 import signal
-import subprocess
 import time
 from pathlib import Path
 from types import FrameType
@@ -24,6 +23,7 @@ from training.data import Dataset, Order, at_stage, to_unit
 from training.errors import TrainingDiverged
 from training.monitor import Monitor
 from training.networks import NETWORKS
+from training.provenance import describe_device, git_revision
 from training.recipe import Recipe, from_dict
 from training.regularizers import r1_penalty
 from training.schedule import learning_rate_factor, phase_at
@@ -153,21 +153,26 @@ class Trainer:
             pictures = self.average(z)
         return to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy()
 
-    def state(self) -> dict[str, Any]:
-        """All that a run needs to go on. The recipe and the data set's description travel with it."""
+    def snapshot(self) -> dict[str, Any]:
+        """What an export needs: the averaged generator, and where it came from."""
         return {
             "recipe": self.recipe.as_dict(),
             "images_seen": self.images_seen,
-            "steps": self.steps,
             "seconds": self.seconds,
             "device": describe_device(self.device),
             "git_revision": self.git_revision,
             "channels": self.channels,
             "classes": list(self.classes) if self.classes else None,
             "source": vars(self.source),
+            "average": self.average.state_dict(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on: a snapshot and the rest."""
+        return self.snapshot() | {
+            "steps": self.steps,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "average": self.average.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "random": checkpoint.random_states(),
@@ -210,31 +215,6 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return (pictures.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def describe_device(device: torch.device) -> str:
-    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread"."""
-    if device.type == "cuda":
-        return f"CUDA, {torch.cuda.get_device_name(device)}"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    threads = torch.get_num_threads()
-    return ", ".join(filter(None, ["CPU", model, f"{threads} thread{'s' * (threads > 1)}"]))
-
-
-def git_revision() -> str | None:
-    """The commit of this code, with "+" where `training/` differs from it; None outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def from_checkpoint(path: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the state in a checkpoint file."""
     state = checkpoint.load(path)
@@ -246,10 +226,12 @@ def run(
     folder: Path,
     *,
     tick_kimg: float = 5.0,
-    grid_kimg: float = 50.0,
+    snapshot_kimg: float = 50.0,
     checkpoint_seconds: float = 180.0,
 ) -> None:
     """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
+
+    Every `snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`.
 
     Raises Interrupted once saved, and TrainingDiverged with the last good checkpoint left as it was.
     """
@@ -261,7 +243,7 @@ def run(
     previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     monitor = Monitor(folder, trainer.recipe.total_kimg, trainer.kimg)
     try:
-        _loop(trainer, monitor, received, tick_kimg, grid_kimg, checkpoint_seconds)
+        _loop(trainer, monitor, received, tick_kimg, snapshot_kimg, checkpoint_seconds)
     finally:
         monitor.close()
         for s, handler in previous.items():
@@ -275,7 +257,7 @@ def _loop(
     monitor: Monitor,
     received: list[int],
     tick_kimg: float,
-    grid_kimg: float,
+    snapshot_kimg: float,
     checkpoint_seconds: float,
 ) -> None:
     sums: dict[str, Tensor] = {}
@@ -306,8 +288,9 @@ def _loop(
             }
         )
         sums, counts = {}, {}
-        if done or _passed(trainer, grid_kimg):
+        if done or _passed(trainer, snapshot_kimg):
             monitor.grid(trainer.sample_grid(), trainer.kimg, columns=10 if trainer.classes else 8)
+            checkpoint.save(monitor.folder / "snapshots" / f"{trainer.kimg:08.1f}.pt", trainer.snapshot())
         if done or now - saved > checkpoint_seconds:
             checkpoint.save(monitor.folder / "checkpoint.pt", trainer.state())
             saved = time.perf_counter()

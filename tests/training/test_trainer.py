@@ -18,7 +18,7 @@ FAMILIES = list(OVERRIDES)
 
 
 def run_to_end(job: trainer.Trainer, folder: Path) -> dict[str, Any]:
-    trainer.run(job, folder, tick_kimg=0.08, grid_kimg=0.16)
+    trainer.run(job, folder, tick_kimg=0.08, snapshot_kimg=0.16)
     return checkpoint.load(folder / "checkpoint.pt")
 
 
@@ -93,7 +93,9 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert [line["kimg"] for line in lines] == [0.08, 0.16, 0.24, 0.32]
     assert [line["resolution"] for line in lines] == [16, 16, 16, 16]
     assert all(0 < line["real_probability"] < 1 and line["r1_penalty"] >= 0 for line in lines)
-    assert len(list((folder / "samples").glob("*.png"))) == 2
+    assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == ["000000.2", "000000.3"]
+    last = checkpoint.load(folder / "snapshots" / "000000.3.pt")
+    assert differences(last, {key: job.state()[key] for key in last}) == []  # what an export needs, as it stands
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, cache: Path):

@@ -1,0 +1,72 @@
+"""The models that ship are what their cards say: each is tested as it lies in models/, a new one without a new test."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.engine.repository import Model, load_repository
+from serving.engine.runtime import Runtime
+from training import card, evaluate, recipe
+from training.export import samples_png
+
+ROOT = Path(__file__).parent.parent
+MODELS = load_repository(ROOT / "models")
+JUDGE = ROOT / "tests" / "data" / "mnist-judge.onnx"
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return MODELS[request.param]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png))).astype(int)
+
+
+def test_the_repository_is_small_enough_to_clone():
+    size = sum(path.stat().st_size for path in (ROOT / "models").rglob("*"))
+    assert size < 40e6
+
+
+def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Model):
+    assert (model.folder / "README.md").read_text() == card.render(model.document)
+    metrics: list[dict[str, Any]] = model.document["metrics"]
+    assert "fid" in {metric["name"] for metric in metrics}
+    assert all(metric["protocol"] and metric["samples"] > 0 for metric in metrics)
+
+
+def test_the_sample_picture_is_the_models(model: Model):
+    shown, made = pixels((model.folder / "samples.png").read_bytes()), pixels(samples_png(Runtime(model)))
+    assert shown.shape == made.shape
+    assert np.abs(shown - made).max() <= 1  # another processor may round another way
+
+
+def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
+    trained = recipe.from_dict(model.document["training"]["recipe"])
+    assert trained == recipe.load(model.id)
+    assert model.document["training"]["recipe_sha256"] == trained.sha256
+    assert model.document["training"]["images_seen"] >= trained.total_kimg * 1000  # to its end
+
+
+def test_the_readme_names_every_model_with_its_figures(model: Model):
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if f"](models/{model.id})" in line]
+    assert len(rows) == 1
+    for metric in model.document["metrics"]:
+        if metric["name"] in ("fid", "judge_worst_class"):
+            assert card.shown(metric) in rows[0]
+
+
+def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
+    """Fewer pictures than the card's 1,000 of each, and a bound that 97 % stays above by three deviations."""
+    digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
+    assert digit_models
+    for model in digit_models:
+        accuracy, _ = evaluate.judge_metrics(Runtime(model), JUDGE, per_class=200)
+        assert min(accuracy["by_class"].values()) > 0.93, json.dumps(accuracy["by_class"])
+        published = next(m for m in model.document["metrics"] if m["name"] == "judge_worst_class")
+        assert published["value"] >= 0.97

@@ -1,0 +1,31 @@
+"""Where a run came from, for its checkpoint and the model card: the device and the code."""
+
+import subprocess
+from pathlib import Path
+
+import torch
+
+
+def describe_device(device: torch.device) -> str:
+    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread"."""
+    if device.type == "cuda":
+        return f"CUDA, {torch.cuda.get_device_name(device)}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    threads = torch.get_num_threads()
+    return ", ".join(filter(None, ["CPU", model, f"{threads} thread{'s' * (threads > 1)}"]))
+
+
+def git_revision() -> str | None:
+    """The commit of this code, with "+" where `training/` differs from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
