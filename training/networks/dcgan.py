@@ -6,6 +6,7 @@ channels this is the paper's figure 1. At 28 px the first map is 7 x 7 and there
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or
 class Config:
     latent_size: int = 100
     base_channels: int = 64  # channels at half the image's resolution; doubled at each halving
+    discriminator_norm: Literal["batch", "none"] = "batch"  # the paper's; none where gradients are penalised
 
     def __post_init__(self) -> None:
         for name in ("latent_size", "base_channels"):
@@ -74,11 +76,11 @@ class Discriminator(nn.Module):
         width = config.base_channels
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for _ in range(steps - 1):
-            layers += [
-                nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width * 2),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
+            batch_norm = config.discriminator_norm == "batch"
+            layers.append(nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(width * 2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
             width *= 2
         layers += [nn.Conv2d(width, 1, resolution >> steps)]  # (N, 1, 1, 1)
         self.layers = nn.Sequential(*layers)
