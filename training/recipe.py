@@ -41,7 +41,8 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
-    r1_gamma: float = 0.0  # 0: none
+    r1_gamma: float = 0.0  # on real pictures; 0: none
+    r2_gamma: float = 0.0  # on generated pictures, at every step; 0: none
     r1_interval: int = (
         1  # steps from one evaluation to the next; its weight is multiplied to match (Karras et al. 2020)
     )
@@ -63,6 +64,7 @@ class Recipe:
     family: Literal["dcgan", "cgan", "stylegan"]
     total_kimg: float  # thousands of real pictures shown
     seed: int = 0
+    loss: Literal["non_saturating", "relativistic"] = "non_saturating"
     precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and products; weights are always float32
     ema_half_life_kimg: float = 10.0
     style_mixing: float = 0.0  # probability that a generated picture has two styles

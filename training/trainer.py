@@ -23,9 +23,10 @@ from training.data import Dataset, Order, at_stage, to_unit
 from training.errors import TrainingDiverged
 from training.monitor import Monitor
 from training.networks import NETWORKS
+from training.networks.layers import Phase
 from training.provenance import describe_device, git_revision
 from training.recipe import Recipe, from_dict
-from training.regularizers import r1_penalty
+from training.regularizers import gradient_penalty
 from training.schedule import learning_rate_factor, phase_at
 
 GRID = 64  # pictures in a sample grid
@@ -93,23 +94,28 @@ class Trainer:
         labels = None if self.labels is None else self.labels[index]
 
         # Discriminator
-        penalise = recipe.penalty.r1_gamma > 0 and self.steps % recipe.penalty.r1_interval == 0
-        real.requires_grad_(penalise)
+        of_discriminator, of_generator = losses.LOSSES[recipe.loss]
+        penalty = recipe.penalty
         with self._autocast():
             with torch.no_grad():
-                fake, fake_labels = self._fakes(batch, phase)
+                fake = self._fakes(labels, phase)
+            real.requires_grad_(penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0)
+            fake.requires_grad_(penalty.r2_gamma > 0)
             real_logits = self.discriminator(real, labels, phase)
-            fake_logits = self.discriminator(fake, fake_labels, phase)
-            discriminator_loss = losses.non_saturating_discriminator(real_logits, fake_logits)
+            fake_logits = self.discriminator(fake, labels, phase)
+            discriminator_loss = of_discriminator(real_logits, fake_logits)
         statistics = {
             "discriminator_loss": discriminator_loss,
             "real_probability": real_logits.float().sigmoid().mean(),
             "fake_probability": fake_logits.float().sigmoid().mean(),
         }
         total = discriminator_loss
-        if penalise:
-            penalty = statistics["r1_penalty"] = r1_penalty(real, real_logits)
-            total = total + penalty * recipe.penalty.r1_gamma * recipe.penalty.r1_interval
+        if real.requires_grad:
+            r1 = statistics["r1_penalty"] = gradient_penalty(real, real_logits)
+            total = total + r1 * penalty.r1_gamma * penalty.r1_interval
+        if fake.requires_grad:
+            r2 = statistics["r2_penalty"] = gradient_penalty(fake, fake_logits)
+            total = total + r2 * penalty.r2_gamma
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.discriminator_optimizer.step()
@@ -117,8 +123,10 @@ class Trainer:
         # Generator
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            fake, fake_labels = self._fakes(batch, phase)
-            generator_loss = losses.non_saturating_generator(self.discriminator(fake, fake_labels, phase))
+            fake_logits = self.discriminator(self._fakes(labels, phase), labels, phase)
+            if recipe.loss == "relativistic":  # the only one whose generator looks at real pictures
+                real_logits = self.discriminator(real.detach(), labels, phase)
+            generator_loss = of_generator(real_logits.detach(), fake_logits)
         self.generator_optimizer.zero_grad(set_to_none=True)
         generator_loss.backward()
         self.generator_optimizer.step()
@@ -134,10 +142,10 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
-    def _fakes(self, n: int, phase: Any) -> tuple[Tensor, Tensor | None]:
-        z = torch.randn(n, self.recipe.network.latent_size, device=self.device)
-        labels = torch.randint(len(self.classes), (n,), device=self.device) if self.classes else None
-        return self.generator.fakes(z, labels, phase, self.recipe.style_mixing), labels
+    def _fakes(self, labels: Tensor | None, phase: Phase | None) -> Tensor:
+        """A batch of the generator's pictures, of the classes that the real ones have."""
+        z = torch.randn(self.recipe.optimizer.batch, self.recipe.network.latent_size, device=self.device)
+        return self.generator.fakes(z, labels, phase, self.recipe.style_mixing)
 
     @torch.no_grad()
     def sample_grid(self) -> np.ndarray:

@@ -1,10 +1,15 @@
-"""Conditional GAN: Mirza and Osindero, "Conditional generative adversarial nets" (2014), on DCGAN's layers.
+"""Conditional GANs on DCGAN's layers, with two ways to tell each network the class.
 
-The label is concatenated to what each network sees: to the latent as an embedding in the generator, to the image as one
-more plane, learned for each class, in the discriminator.
+Concatenation: Mirza and Osindero, "Conditional generative adversarial nets" (2014). The label is concatenated to what
+the network sees: to the latent as an embedding, to the image as one more plane, learned for each class.
+
+Conditional batch norm and projection: Miyato and Koyama, "cGANs with projection discriminator" (2018). The generator's
+batch normalisation has a scale and a bias for each class, so that all that enters its first layer is the latent; the
+discriminator adds the inner product of the image's features with the class's embedding to its logit.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +20,25 @@ from training.networks.layers import Phase, normal_initialisation
 
 @dataclass(frozen=True, kw_only=True)
 class Config(dcgan.Config):
-    embedding_size: int = 32  # of the label in the generator
+    generator_conditioning: Literal["concatenation", "batch_norm"] = "concatenation"
+    discriminator_conditioning: Literal["concatenation", "projection"] = "concatenation"
+    embedding_size: int = 32  # of the label in the generator, where it is concatenated
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with a scale and a bias a class (Dumoulin et al. 2017, eq. 5). x (N, C, H, W), labels (N,)."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale = nn.Embedding(classes, channels)
+        self.bias = nn.Embedding(classes, channels)
+        nn.init.normal_(self.scale.weight, 1.0, 0.5)
+        nn.init.normal_(self.bias.weight, 0.0, 0.5)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        scale, bias = self.scale(labels), self.bias(labels)  # (N, C)
+        return self.norm(x) * scale[:, :, None, None] + bias[:, :, None, None]
 
 
 class Generator(nn.Module):
@@ -23,13 +46,24 @@ class Generator(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int, classes: int):
         super().__init__()
-        self.embedding = nn.Embedding(classes, config.embedding_size)
-        widened = replace(config, latent_size=config.latent_size + config.embedding_size)
-        self.body = dcgan.Generator(widened, resolution, channels)
-        nn.init.normal_(self.embedding.weight)  # of the latent's own scale, so that neither drowns the other
+        self.concatenates = config.generator_conditioning == "concatenation"
+        if self.concatenates:
+            self.embedding = nn.Embedding(classes, config.embedding_size)
+            nn.init.normal_(self.embedding.weight)  # of the latent's own scale, so that neither drowns the other
+            config = replace(config, latent_size=config.latent_size + config.embedding_size)
+        self.body = dcgan.Generator(config, resolution, channels)
+        if not self.concatenates:
+            for i, layer in enumerate(self.body.layers):
+                if isinstance(layer, nn.BatchNorm2d):
+                    self.body.layers[i] = ConditionalBatchNorm2d(layer.num_features, classes)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        return self.body(torch.cat([z, self.embedding(labels)], dim=1))  # (N, Z + E) -> (N, C, R, R)
+        if self.concatenates:
+            return self.body(torch.cat([z, self.embedding(labels)], dim=1))  # (N, Z + E) -> (N, C, R, R)
+        x = z[:, :, None, None]
+        for layer in self.body.layers:
+            x = layer(x, labels) if isinstance(layer, ConditionalBatchNorm2d) else layer(x)
+        return x
 
     def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
         return self(z, labels)
@@ -40,11 +74,18 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int, classes: int):
         super().__init__()
-        self.plane = nn.Embedding(classes, resolution**2)
-        self.body = dcgan.Discriminator(config, resolution, channels + 1)
-        self.plane.apply(normal_initialisation)
+        self.concatenates = config.discriminator_conditioning == "concatenation"
+        self.body = dcgan.Discriminator(config, resolution, channels + self.concatenates)
+        features = config.base_channels << (dcgan.doublings(resolution) - 1)
+        self.label = nn.Embedding(classes, resolution**2 if self.concatenates else features)
+        if not self.concatenates:
+            self.label.apply(normal_initialisation)  # else N(0, 1), as bright as the image beside it
 
     def forward(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
         n, _, h, w = images.shape
-        plane = self.plane(labels).reshape(n, 1, h, w).to(images.dtype)
-        return self.body(torch.cat([images, plane], dim=1))  # (N, C + 1, R, R) -> (N,)
+        if self.concatenates:
+            plane = self.label(labels).reshape(n, 1, h, w).to(images.dtype)
+            return self.body(torch.cat([images, plane], dim=1))  # (N, C + 1, R, R) -> (N,)
+        maps = self.body.layers[:-1](images)  # (N, features, 4 or 7, 4 or 7)
+        projection = (self.label(labels) * maps.sum(dim=(2, 3))).sum(dim=1)
+        return self.body.layers[-1](maps).flatten() + projection
