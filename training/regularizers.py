@@ -7,7 +7,8 @@ from torch import Tensor
 def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
     """Gradient penalty E[|grad D(x)|^2] / 2, to be weighted by gamma (Mescheder et al. 2018, eq. 9).
 
-    R1 on real images, R2 on generated ones. images (N, C, H, W) that require a gradient, logits (N,) = D(images) -> scalar.
+    R1 on real images, R2 on generated ones. images (N, C, H, W) that require a gradient, logits (N,) = D(images)
+    -> scalar.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2

@@ -1,7 +1,5 @@
 """The networks are the papers', and what each part is for is seen in what it does."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +7,7 @@ from torch import nn
 
 from training import recipe
 from training.errors import RecipeError
-from training.networks import NETWORKS, dcgan, layers, stylegan
+from training.networks import NETWORKS, cgan, dcgan, layers, stylegan
 from training.networks.layers import Phase
 
 
@@ -169,14 +167,37 @@ def test_mixing_takes_the_early_layers_from_one_latent_and_the_late_from_another
     assert (changes == 1).all()
 
 
-def test_label_reaches_generator_and_discriminator():
-    config = NETWORKS["cgan"].Config(base_channels=8, latent_size=16)
-    generator = NETWORKS["cgan"].Generator(config, 28, 1, 10).eval()
-    discriminator = NETWORKS["cgan"].Discriminator(config, 28, 1, 10).eval()
-    z, labels = torch.randn(1, 16).expand(10, -1), torch.arange(10)
-    with torch.no_grad():
-        pictures = generator(z, labels)
-        logits = discriminator(pictures[:1].expand(10, -1, -1, -1), labels)
+@torch.no_grad()
+@pytest.mark.parametrize("of_generator", ["concatenation", "batch_norm"])
+@pytest.mark.parametrize("of_discriminator", ["concatenation", "projection"])
+def test_the_label_reaches_generator_and_discriminator(of_generator: str, of_discriminator: str):
+    config = cgan.Config(
+        base_channels=8,
+        latent_size=16,
+        generator_conditioning=of_generator,  # type: ignore[arg-type]
+        discriminator_conditioning=of_discriminator,  # type: ignore[arg-type]
+    )
+    generator = cgan.Generator(config, 28, 1, 10).eval()
+    discriminator = cgan.Discriminator(config, 28, 1, 10).eval()
+    pictures = generator(torch.randn(1, 16).expand(10, -1), torch.arange(10))
+    logits = discriminator(pictures[:1].expand(10, -1, -1, -1), torch.arange(10))
     assert len(torch.unique(pictures.flatten(1), dim=0)) == 10
     assert len(torch.unique(logits)) == 10
-    assert math.isfinite(logits.sum().item())
+
+
+def test_conditional_batch_norm_gives_a_class_its_mean_and_deviation():
+    norm = cgan.ConditionalBatchNorm2d(2, 3)
+    x, labels = torch.randn(600, 2, 4, 4) * 3 + 1, torch.arange(600) % 3
+    y = norm(x, labels)
+    for k in range(3):
+        found = y[labels == k].transpose(0, 1).flatten(1)  # (C, values)
+        torch.testing.assert_close(found.mean(dim=1), norm.bias.weight[k], atol=0.05, rtol=0)
+        torch.testing.assert_close(found.std(dim=1), norm.scale.weight[k].abs(), atol=0.05, rtol=0)
+
+
+def test_a_discriminator_without_batch_norm_judges_each_picture_alone():
+    images = torch.randn(4, 1, 28, 28)
+    alone = dcgan.Discriminator(dcgan.Config(base_channels=8, discriminator_norm="none"), 28, 1)
+    torch.testing.assert_close(alone(images)[:1], alone(images[:1]))
+    together = dcgan.Discriminator(dcgan.Config(base_channels=8), 28, 1)
+    assert not torch.allclose(together(images)[:1], together(images[:2])[:1])

@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from training.regularizers import r1_penalty, style_mixing_crossover
+from training.regularizers import gradient_penalty, style_mixing_crossover
 
 
-def test_r1_of_a_linear_discriminator_is_half_its_squared_weights():
+def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
     weights = torch.randn(3, 4, 4)
     images = torch.randn(5, 3, 4, 4, requires_grad=True)
     logits = (images * weights).sum(dim=(1, 2, 3))
-    assert r1_penalty(images, logits).item() == pytest.approx(weights.square().sum().item() / 2, rel=1e-5)
+    assert gradient_penalty(images, logits).item() == pytest.approx(weights.square().sum().item() / 2, rel=1e-5)
 
 
-def test_r1_is_differentiable_in_the_weights():
+def test_the_penalty_is_differentiable_in_the_weights():
     weight = torch.tensor(3.0, requires_grad=True)
     images = torch.ones(2, 1, 1, 1, requires_grad=True)
-    r1_penalty(images, (images * weight).sum(dim=(1, 2, 3))).backward()  # weight^2 / 2
+    gradient_penalty(images, (images * weight).sum(dim=(1, 2, 3))).backward()  # weight^2 / 2
     assert weight.grad is not None and weight.grad.item() == pytest.approx(3.0)
 
 

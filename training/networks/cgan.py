@@ -26,13 +26,17 @@ class Config(dcgan.Config):
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalisation with a scale and a bias a class (Dumoulin et al. 2017, eq. 5). x (N, C, H, W), labels (N,)."""
+    """Batch normalisation with a scale and a bias a class (Dumoulin et al. 2017, eq. 5).
+
+    x (N, C, H, W), labels (N,) -> (N, C, H, W).
+    """
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.scale = nn.Embedding(classes, channels)
         self.bias = nn.Embedding(classes, channels)
+        # Classes that begin alike stay alike for long: with scales of 1 and biases of 0, for 60 kimg and more.
         nn.init.normal_(self.scale.weight, 1.0, 0.5)
         nn.init.normal_(self.bias.weight, 0.0, 0.5)
 
