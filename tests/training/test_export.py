@@ -18,6 +18,7 @@ from training import checkpoint, trainer
 from training.errors import ExportError
 from training.export import export
 from training.monitor import new_run
+from training.networks import NETWORKS
 
 
 @pytest.fixture(scope="module", params=OVERRIDES)
@@ -64,12 +65,16 @@ def test_the_model_document_says_what_was_trained(run_folder: Path, model_folder
 def test_onnx_gives_torchs_pictures_at_any_batch(run_folder: Path, model_folder: Path):
     """Against the trainer's own forward pass, not against the code that export checks with."""
     runtime = Runtime(load_model(model_folder))
-    _, state = trainer.from_checkpoint(run_folder / "checkpoint.pt")
-    recipe = trainer.from_checkpoint(run_folder / "checkpoint.pt")[0]
+    recipe, state = trainer.from_checkpoint(run_folder / "checkpoint.pt")
     z = latents(address_range(3, 0, 70), runtime.model.latent_size)
     labels = np.arange(70) % 10 if runtime.model.classes else None
-    family = __import__("training.networks", fromlist=["NETWORKS"]).NETWORKS[recipe.family]
-    generator = family.Generator(recipe.network, recipe.data.resolution, state["channels"], labels is not None and 10)
+    shape: tuple[Any, ...] = (
+        recipe.network,
+        recipe.data.resolution,
+        state["channels"],
+        10 if state["classes"] else None,
+    )
+    generator = NETWORKS[recipe.family].Generator(*shape)
     generator.load_state_dict(state["average"])
     with torch.no_grad():
         arguments = [torch.from_numpy(z)] + ([] if labels is None else [torch.from_numpy(labels)])
