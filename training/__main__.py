@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    args = _parse(arguments)
     from serving.engine.repository import ModelError
     from training.errors import TrainingError
 
@@ -20,6 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Lets overrides stand anywhere: argparse alone takes none after an option."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    if rest and ("overrides" not in args or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:

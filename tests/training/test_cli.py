@@ -55,6 +55,7 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
         (["train", "dcgan-mnist", "--resume", "x"], "one of the two"),
         (["train", "dcgan-mnits"], "no recipe 'dcgan-mnits'"),
         (["train", "dcgan-mnist", "optimizer.batch=0"], "`optimizer.batch` (=0) must be at least 2."),
+        (["train", "dcgan-mnist", "--threads", "1", "optimizer.batch=0"], "`optimizer.batch` (=0) must be at least 2."),
         (["train", "dcgan-mnist", "data.resolution=14", "--data", str(DATA)], "`data.resolution` (=14) must be one of"),
         (["train", "--resume", "nowhere"], "nowhere holds no checkpoint.pt"),
         (["export", "nowhere"], "nowhere: no such run folder or snapshot"),
