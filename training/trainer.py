@@ -55,7 +55,7 @@ class Trainer:
 
         family = NETWORKS[recipe.family]
         shape = (recipe.network, recipe.data.resolution, dataset.channels, len(self.classes or ()) or None)
-        # channels_last is 1.2 to 1.4 times faster for these convolutions, on CPU and CUDA alike
+        # channels_last: 1.1 to 1.2 times faster for these convolutions on a CPU; not measured on CUDA
         self.generator: Any = family.Generator(*shape).to(device, memory_format=torch.channels_last)
         self.discriminator: Any = family.Discriminator(*shape).to(device, memory_format=torch.channels_last)
         self.average: Any = copy.deepcopy(self.generator).eval().requires_grad_(False)
