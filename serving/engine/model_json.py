@@ -9,6 +9,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 GRAPHS = {  # the files of each family, in the order they run
+    "mlp": ("generator.onnx",),
     "dcgan": ("generator.onnx",),
     "cgan": ("generator.onnx",),
     "stylegan": ("mapping.onnx", "synthesis.onnx"),

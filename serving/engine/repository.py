@@ -25,7 +25,7 @@ class Model:
     folder: Path
     id: str
     name: str
-    family: str  # dcgan, cgan or stylegan
+    family: str  # mlp, dcgan, cgan or stylegan
     image: ImageSpec
     latent_size: int  # Z
     classes: tuple[str, ...] | None  # of a conditional model

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from training.networks import dcgan
-from training.networks.layers import Phase, normal_initialisation
+from training.networks.config import check_at_least
+from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,10 @@ class Config(dcgan.Config):
     generator_conditioning: Literal["concatenation", "batch_norm"] = "concatenation"
     discriminator_conditioning: Literal["concatenation", "projection"] = "concatenation"
     embedding_size: int = 32  # of the label in the generator, where it is concatenated
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "embedding_size")
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -80,16 +85,27 @@ class Discriminator(nn.Module):
         super().__init__()
         self.concatenates = config.discriminator_conditioning == "concatenation"
         self.body = dcgan.Discriminator(config, resolution, channels + self.concatenates)
-        features = config.base_channels << (dcgan.doublings(resolution) - 1)
-        self.label = nn.Embedding(classes, resolution**2 if self.concatenates else features)
-        if not self.concatenates:
-            self.label.apply(normal_initialisation)  # else N(0, 1), as bright as the image beside it
+        self.label = nn.Embedding(classes, resolution**2 if self.concatenates else self.body.feature_channels)
+        if not self.concatenates:  # else N(0, 1), as bright as the image beside it
+            self.label.apply(normal_initialisation)
+            if config.discriminator_norm == "spectral":
+                spectrally_normalise(self.label)
 
     def forward(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
-        n, _, h, w = images.shape
+        maps = self.maps(images, labels)
+        logits = self.body.layers[-1](maps).flatten()
         if self.concatenates:
+            return logits
+        return logits + (self.label(labels) * maps.sum(dim=(2, 3))).sum(dim=1)
+
+    def maps(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What the logit is read from, (N, feature_channels, 4 or 7, 4 or 7)."""
+        if self.concatenates:
+            n, _, h, w = images.shape
             plane = self.label(labels).reshape(n, 1, h, w).to(images.dtype)
-            return self.body(torch.cat([images, plane], dim=1))  # (N, C + 1, R, R) -> (N,)
-        maps = self.body.layers[:-1](images)  # (N, features, 4 or 7, 4 or 7)
-        projection = (self.label(labels) * maps.sum(dim=(2, 3))).sum(dim=1)
-        return self.body.layers[-1](maps).flatten() + projection
+            images = torch.cat([images, plane], dim=1)  # (N, C + 1, R, R)
+        return self.body.maps(images)
+
+    def features(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
+        """The same as (N, F)."""
+        return self.maps(images, labels).flatten(1)

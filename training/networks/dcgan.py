@@ -3,6 +3,9 @@
 Transposed convolutions, batch normalisation, ReLU and tanh in the generator; strided convolutions, batch normalisation
 and LeakyReLU 0.2 in the discriminator; no fully connected layers; weights from N(0, 0.02). At 64 px with 128 base
 channels this is the paper's figure 1. At 28 px the first map is 7 x 7 and there are two doublings.
+
+Instead of batch normalisation the discriminator may have spectral normalisation: Miyato et al., "Spectral normalization
+for generative adversarial networks" (2018).
 """
 
 from dataclasses import dataclass
@@ -11,21 +14,22 @@ from typing import Literal
 from torch import Tensor, nn
 
 from training.errors import RecipeError
-from training.networks.layers import Phase, normal_initialisation
+from training.networks.config import DiscriminatorConfig, check_at_least
+from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
 
 DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or 4 px) is doubled
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DiscriminatorConfig):
     latent_size: int = 100
     base_channels: int = 64  # channels at half the image's resolution; doubled at each halving
-    discriminator_norm: Literal["batch", "none"] = "batch"  # the paper's; none where gradients are penalised
+    # batch: the paper's; none or spectral with a penalty on each picture's gradient, for the first mixes the pictures
+    discriminator_norm: Literal["batch", "none", "spectral"] = "batch"
 
     def __post_init__(self) -> None:
-        for name in ("latent_size", "base_channels"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"`network.{name}` (={getattr(self, name)}) must be at least 1.")
+        super().__post_init__()
+        check_at_least(1, self, "latent_size", "base_channels")
 
 
 def doublings(resolution: int) -> int:
@@ -74,17 +78,31 @@ class Discriminator(nn.Module):
         super().__init__()
         steps = doublings(resolution)
         width = config.base_channels
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        for _ in range(steps - 1):
-            batch_norm = config.discriminator_norm == "batch"
-            layers.append(nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=not batch_norm))
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(width * 2))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            width *= 2
-        layers += [nn.Conv2d(width, 1, resolution >> steps)]  # (N, 1, 1, 1)
+        batch_norm = config.discriminator_norm == "batch"
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1)]
+        for step in range(steps):
+            if step > 0:
+                layers.append(nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=not batch_norm))
+                width *= 2
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(width))
+            layers += [nn.LeakyReLU(0.2, inplace=True), *config.dropout_layers()]
+        size = resolution >> steps
+        of_batch, width = config.minibatch_layers(width, size**2)
+        layers += [*of_batch, nn.Conv2d(width, 1, size)]  # (N, 1, 1, 1)
         self.layers = nn.Sequential(*layers)
+        self.feature_channels = width
         self.apply(normal_initialisation)
+        if config.discriminator_norm == "spectral":
+            spectrally_normalise(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
         return self.layers(images).flatten()
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the logit is read from, (N, feature_channels, 4 or 7, 4 or 7)."""
+        return self.layers[:-1](images)
+
+    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        """The same as (N, F)."""
+        return self.maps(images).flatten(1)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 LRELU_GAIN = math.sqrt(2)  # keeps the variance of a unit normal through LeakyReLU 0.2 (He et al. 2015)
 
@@ -30,6 +31,17 @@ def normal_initialisation(module: nn.Module) -> None:
     bias = getattr(module, "bias", None)
     if isinstance(bias, Tensor):
         nn.init.zeros_(bias)
+
+
+def spectrally_normalise(network: nn.Module) -> None:
+    """Divides the weights of every layer by their largest singular value (Miyato et al. 2018, algorithm 1).
+
+    A convolution's kernel (out, in, h, w) is taken as a matrix (out, in * h * w). In training mode each forward pass
+    makes one step of the power iteration. To be called once, after the weights are initialised.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
+            spectral_norm(module)
 
 
 class EqualLinear(nn.Module):
@@ -69,7 +81,7 @@ class EqualConv2d(nn.Module):
 class MinibatchStddev(nn.Module):
     """Appends one channel: the standard deviation over groups of the minibatch (Karras et al. 2018, section 3).
 
-    (N, C, H, W) -> (N, C + 1, H, W). Groups are of `group` images, or of all N where N is no multiple of it.
+    (N, C, ...) -> (N, C + 1, ...). Groups are of `group` images, or of all N where N is no multiple of it.
     """
 
     def __init__(self, group: int = 4):
@@ -77,12 +89,56 @@ class MinibatchStddev(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
+        n = x.shape[0]
         group = self.group if n % self.group == 0 else n
-        y = x.float().reshape(group, n // group, c, h, w)  # (G, M, C, H, W)
-        deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (M,)
-        plane = deviation.repeat(group).reshape(n, 1, 1, 1).expand(n, 1, h, w)
-        return torch.cat([x, plane.to(x.dtype)], dim=1)
+        y = x.float().reshape(group, n // group, *x.shape[1:])  # (G, M, C, ...)
+        deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().flatten(1).mean(dim=1)  # (M,)
+        return append_channels(x, deviation.repeat(group)[:, None])
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Appends a channel a kernel: how near each picture is to the others of its batch (Salimans et al. 2016, 3.2).
+
+    (N, C, ...) of `features` values a picture -> (N, C + kernels, ...). The mean over the batch stands where the paper
+    has the sum, so that the values, 1/N to 1, do not grow with it.
+    """
+
+    def __init__(self, features: int, kernels: int, kernel_size: int = 5):  # the size of the authors' code
+        super().__init__()
+        self.shape = (kernel_size, kernels)
+        self.tensor = nn.Linear(features, kernel_size * kernels, bias=False)  # T of the paper
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # of a difference of two like rows bfloat16 leaves little
+            rows = self.tensor(x.float().flatten(1)).t().contiguous()  # pictures last: 3 times as fast at batch 128
+            rows = rows.reshape(*self.shape, -1)  # (size, B, N)
+            distances = (rows[..., None] - rows[..., None, :]).abs().sum(dim=0)  # (B, N, N)
+            nearness = torch.exp(-distances).mean(dim=2).t()  # (N, B)
+        return append_channels(x, nearness)
+
+
+def append_channels(x: Tensor, values: Tensor) -> Tensor:
+    """Values (N, B) of each picture, the same at all of its pixels: x (N, C, ...) -> (N, C + B, ...)."""
+    planes = values.reshape(*values.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, planes.to(x.dtype)], dim=1)
+
+
+class Ensemble(nn.Module):
+    """Several discriminators that a generator faces at once (Durugkar et al. 2017).
+
+    Each sees every picture: images (N, C, R, R) -> logits (K, N).
+    """
+
+    def __init__(self, discriminators: list[nn.Module]):
+        super().__init__()
+        self.discriminators = nn.ModuleList(discriminators)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        return torch.stack([discriminator(images, labels, phase) for discriminator in self.discriminators])
+
+    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        """What the logits are read from, side by side: (N, K * F)."""
+        return torch.cat([one.features(images, labels, phase) for one in self.discriminators], dim=1)  # pyright: ignore[reportCallIssue]
 
 
 def leaky_relu(x: Tensor) -> Tensor:

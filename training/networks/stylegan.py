@@ -4,13 +4,14 @@ Kept from the paper: z normalised, a mapping network with equalised learning rat
 and one noise input a layer, AdaIN (or, by configuration, the weight demodulation of Karras et al. 2020), mixing
 regularisation, a tracked mean w, progressive growing with fade-in (Karras et al. 2018), minibatch standard deviation
 in the discriminator. toRGB is skip-free and carries no style: what a layer's style does is seen in that layer alone.
-Left out: blur filters (bilinear upsampling and average pooling stand in for them) and path length regularisation.
+Left out: blur filters (bilinear upsampling and average pooling stand in for them).
 Where the resolution changes, the convolution runs on the smaller side: half the work of the paper's network at 32 px.
 
 Layer 2k and 2k + 1 work at 4 * 2^k pixels, so an R px generator has L = 2 log2(R) - 2 styles.
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.errors import RecipeError
+from training.networks.config import check_at_least
 from training.networks.layers import EqualConv2d, EqualLinear, MinibatchStddev, Phase, leaky_relu
 from training.regularizers import style_mixing_crossover
 
@@ -33,7 +35,19 @@ class Config:
     modulation: Literal["adain", "demodulation"] = "adain"
     mapping_lr_multiplier: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max")
+        if not 0 < self.mapping_lr_multiplier < math.inf:
+            raise RecipeError(
+                f"`network.mapping_lr_multiplier` (={self.mapping_lr_multiplier}) must be greater than 0."
+            )
+
     def channels(self, resolution: int) -> int:
+        """Channels at `resolution` pixels. Raises RecipeError where `channel_base` leaves none."""
+        if self.channel_base < resolution:
+            raise RecipeError(
+                f"`network.channel_base` (={self.channel_base}) must be at least {resolution}, the pixels."
+            )
         return min(self.channel_base // resolution, self.channel_max)
 
 
@@ -185,8 +199,8 @@ class Generator(nn.Module):
         """The picture of each z, with the constant noise, as the exported graph gives it."""
         return self.synthesis(truncate(self.mapping(z), self.mapping.w_mean, z.new_full((1, self.style_layers), psi)))
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
-        """Pictures for a training step: fresh noise, styles mixed with probability `style_mixing`, mean w tracked."""
+    def styles(self, z: Tensor, phase: Phase | None, style_mixing: float) -> Tensor:
+        """z (N, Z) -> ws (N, L, W) for a training step: mixed with probability `style_mixing`, the mean w tracked."""
         w = self.mapping(z)
         self.mapping.track_mean(w)
         layers = self.style_layers if phase is None else 2 * (phase.stage + 1)  # those in use
@@ -196,7 +210,11 @@ class Generator(nn.Module):
             second = self.mapping(torch.randn_like(z))[:, None, :]
             keep = torch.arange(self.style_layers, device=z.device) < crossover[:, None]  # (N, L)
             ws = torch.where(keep[:, :, None], ws, second)
-        return self.synthesis(ws, phase, random_noise=True)
+        return ws
+
+    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+        """Pictures for a training step, with fresh noise."""
+        return self.synthesis(self.styles(z, phase, style_mixing), phase, random_noise=True)
 
 
 class Discriminator(nn.Module):
@@ -222,6 +240,10 @@ class Discriminator(nn.Module):
         self.logit = EqualLinear(width, 1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        return self.logit(self.features(images, labels, phase)).flatten()
+
+    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+        """What the logit is read from, (N, F)."""
         stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
         x = leaky_relu(self.from_rgb[stage](images))
         for k in range(stage, 0, -1):
@@ -232,4 +254,4 @@ class Discriminator(nn.Module):
                 small = leaky_relu(self.from_rgb[stage - 1](F.avg_pool2d(images, 2)))
                 x = small + alpha * (x - small)
         x = leaky_relu(self.last_conv(self.stddev(x)))
-        return self.logit(leaky_relu(self.hidden(x.flatten(1)))).flatten()
+        return leaky_relu(self.hidden(x.flatten(1)))

@@ -93,7 +93,7 @@ def mlp(folder: Path) -> Path:
     low_bits(g, g.add("Reshape", x, g.constant(np.array([-1, 1, 28, 28]))))
     image = {"image": (TensorProto.UINT8, ["N", 1, 28, 28])}
     data = g.model({"z": (TensorProto.FLOAT, ["N", 100])}, image)
-    write_model(folder, document("big", "dcgan", channels=1, size=28, latent_size=100), {"generator.onnx": data})
+    write_model(folder, document("big", "mlp", channels=1, size=28, latent_size=100), {"generator.onnx": data})
     return folder
 
 
