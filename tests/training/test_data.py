@@ -1,10 +1,14 @@
 """Data arrives whole, in a known order, or is refused by name."""
 
+import hashlib
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training import critters, data
 from training.errors import DataError
@@ -18,6 +22,82 @@ def test_mnist_is_read_from_torchvisions_layout():
     assert train.labels is not None and train.labels[:5].tolist() == [5, 0, 4, 1, 9]  # the set's known beginning
     assert test.labels is not None and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert train.classes == tuple("0123456789")
+    assert (train.split, test.split) == ("train", "test")
+
+
+def test_fashion_mnist_has_the_names_of_its_clothes():
+    train, test = data.load("fashion-mnist", DATA, 28), data.load("fashion-mnist", DATA, 28, "test")
+    assert train.images.shape == (16, 1, 28, 28) and test.images.shape == (8, 1, 28, 28)
+    assert train.labels is not None and train.classes is not None
+    assert [train.classes[k] for k in train.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
+
+
+@pytest.fixture
+def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A CIFAR-10 of 12 invented pictures in tmp_path, as its authors pack it -> their pixels (12, 3, 32, 32)."""
+    from torchvision.datasets import CIFAR10
+
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+
+    def write(name: str, content: dict) -> str:
+        packed = pickle.dumps(content)
+        (folder / name).write_bytes(packed)
+        return hashlib.md5(packed, usedforsecurity=False).hexdigest()
+
+    batches = []
+    for k, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
+        content = {"data": pixels[4 * k : 4 * k + 4].reshape(4, 3072), "labels": [k, 9, 8, 7]}
+        batches.append([name, write(name, content)])
+    md5 = write("batches.meta", {"label_names": list(data.CIFAR10_CLASSES)})
+    monkeypatch.setattr(CIFAR10, "train_list", batches[:2])
+    monkeypatch.setattr(CIFAR10, "test_list", batches[2:])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5})
+    monkeypatch.setattr(CIFAR10, "url", (tmp_path / "nowhere.tar.gz").as_uri())
+    return pixels
+
+
+def test_cifar10_is_read_from_torchvisions_layout(cifar10: np.ndarray, tmp_path: Path):
+    train, test = data.load("cifar10", tmp_path, 32), data.load("cifar10", tmp_path, 32, "test")
+    np.testing.assert_array_equal(train.images.numpy(), cifar10[:8])
+    np.testing.assert_array_equal(test.images.numpy(), cifar10[8:])
+    assert train.labels is not None and train.labels.tolist() == [0, 9, 8, 7, 1, 9, 8, 7]
+    assert train.classes is not None and train.classes[6] == "frog" and len(train.classes) == 10
+
+
+def test_cifar10_is_also_read_from_npz_files(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "cifar10-test.npz", images=pixels, labels=np.arange(4))
+    test = data.load("cifar10", tmp_path, 32, "test")
+    np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), pixels)
+    assert test.classes == data.CIFAR10_CLASSES and test.source.name == "CIFAR-10"
+
+
+def test_a_damaged_cifar10_that_cannot_be_downloaded_again_is_named(cifar10: np.ndarray, tmp_path: Path):
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"CIFAR-10 is not whole in .*cifar-10-batches-py and could not be downloaded"):
+        data.load("cifar10", tmp_path, 32)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_stacked_mnist_is_three_digits_and_says_which(split: str):
+    digits, stacked = data.load("mnist", DATA, 28, split), data.load("stacked-mnist", DATA, 28, split, count=500)
+    assert digits.labels is not None and stacked.labels is not None and stacked.images.shape == (500, 3, 28, 28)
+    known = {image.numpy().tobytes(): int(k) for image, k in zip(digits.images, digits.labels, strict=True)}
+    for image, label in zip(stacked.images, stacked.labels, strict=True):
+        r, g, b = (known[plane.numpy().tobytes()] for plane in image)
+        assert int(label) == 100 * r + 10 * g + b
+    assert stacked.classes is not None and len(stacked.classes) == 1000 and stacked.classes[7] == "007"
+
+
+def test_stacked_mnist_is_the_same_every_time_and_as_large_as_asked():
+    few, more = (data.load("stacked-mnist", DATA, 7, count=count) for count in (100, 300))
+    assert torch.equal(few.images, more.images[:100]) and few.labels is not None and more.labels is not None
+    assert more.labels[:4].tolist() == [952, 11, 974, 103]
+    assert len(data.load("stacked-mnist", DATA, 2)) == 128_000
+    sizes_agree = data.resize(data.load("stacked-mnist", DATA, 28, count=100).images, 7)
+    assert torch.equal(few.images, sizes_agree)
 
 
 def test_critters_are_rendered_once_and_are_the_same_pixels_every_time(tmp_path: Path):
@@ -37,15 +117,81 @@ def test_a_smaller_resolution_is_the_mean_of_each_block():
     assert data.resize(images, 2).flatten().tolist() == [15, 15, 15, 15]
 
 
+@pytest.mark.parametrize("resolution", [20, 32])
+def test_a_resolution_that_does_not_divide_is_pillows_bicubic(resolution: int):
+    images = data.load("mnist", DATA, 28, count=20).images
+    ours = data.resize(images, resolution)
+    for image, small in zip(images, ours, strict=True):
+        size = (resolution, resolution)
+        reference = np.asarray(Image.fromarray(image[0].numpy()).resize(size, Image.Resampling.BICUBIC))
+        # Pillow rounds, and cuts off at 0 and 255, between rows and columns as well.
+        difference = np.abs(reference.astype(int) - small[0].numpy())
+        assert difference.mean() < 0.3
+
+
+def test_a_smaller_resolution_does_not_alias():
+    """A checkerboard of single pixels is grey from afar; a filter of fixed width would show bars."""
+    board = (torch.arange(60)[:, None] + torch.arange(60)) % 2 * 255
+    small = data.resize(board.to(torch.uint8)[None, None], 16)[0, 0, 2:-2, 2:-2].float()
+    assert (small - 127.5).abs().max() <= 1
+
+
+def idx_copy(tmp_path: Path) -> Path:
+    shutil.copytree(DATA / "MNIST", tmp_path / "MNIST")
+    return tmp_path / "MNIST" / "raw"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00\x08\x03", b"<html>not found</html>"])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_a_damaged_mnist_file_is_named(name: str, content: bytes, tmp_path: Path):
+    path = idx_copy(tmp_path) / name
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        data.load("mnist", tmp_path, 28)
+    assert str(error.value) == f"{path} is damaged or cannot be read: delete it, and it is downloaded again."
+
+
+def test_a_truncated_mnist_file_is_named(tmp_path: Path):
+    path = idx_copy(tmp_path) / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is damaged"):
+        data.load("stacked-mnist", tmp_path, 28)
+
+
+@pytest.mark.parametrize("spoil", ["another length", "no digit"])
+def test_labels_that_do_not_fit_are_refused(spoil: str, tmp_path: Path):
+    raw = idx_copy(tmp_path)
+    labels = raw / "train-labels-idx1-ubyte"
+    if spoil == "another length":
+        shutil.copy(raw / "t10k-labels-idx1-ubyte", labels)
+    else:
+        labels.write_bytes(labels.read_bytes()[:-1] + b"\x0a")
+    with pytest.raises(DataError) as error:
+        data.load("mnist", tmp_path, 28)
+    assert f"{labels} does not fit train-images-idx3-ubyte: delete both" in str(error.value)
+
+
+def test_a_set_that_cannot_be_downloaded_says_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from torchvision.datasets import FashionMNIST
+
+    monkeypatch.setattr(FashionMNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
+    with pytest.raises(DataError) as error:
+        data.load("fashion-mnist", tmp_path, 28)
+    where = tmp_path / "FashionMNIST" / "raw"
+    assert str(error.value).startswith(f"FashionMNIST is not in {where} and could not be downloaded: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("imagenet", DATA, 28), "`data.name` (='imagenet') must be one of mnist, critters."),
-        (("mnist", DATA, 32), "`data.resolution` (=32) must divide the 28 pixels of mnist."),
-        (("mnist", DATA, 28, "train", 1), "1 pictures found"),
+        (("imagenet", DATA, 28), f"`data.name` (='imagenet') must be one of {', '.join(data.NAMES)}."),
+        (("mnist", DATA, 0), "`data.resolution` (=0) must be between 1 and 1024."),
+        (("mnist", DATA, 1025), "`data.resolution` (=1025) must be between 1 and 1024."),
+        (("mnist", DATA, 28, "train", 1), "`data.count` (=1) must be at least 2."),
+        (("mnist", DATA, 28, "train", -5), "`data.count` (=-5) must be at least 2."),
     ],
 )
-def test_data_that_cannot_be_used_is_refused(arguments: tuple, message: str):
+def test_data_that_cannot_be_is_refused(arguments: tuple, message: str):
     with pytest.raises(DataError) as error:
         data.load(*arguments)
     assert message in str(error.value)
@@ -73,3 +219,32 @@ def test_a_fade_in_blends_from_the_lower_resolution():
     start = data.at_stage(images, 8, 0.0)
     torch.testing.assert_close(start[:, :, ::2, ::2], data.at_stage(images, 4, 1.0))
     torch.testing.assert_close(data.at_stage(images, 8, 0.25), start + 0.25 * (half - start))
+
+
+def test_floats_are_taken_as_they_are():
+    levels = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    torch.testing.assert_close(data.to_unit(levels), torch.tensor([-1.0, -0.6, 1.0]))
+    ring = torch.tensor([-1.0, 0.25, 1.0])
+    assert torch.equal(data.to_unit(ring), ring)
+
+
+def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
+    images = torch.rand(4000, 1, 2, 3)
+    flipped = data.horizontal_flips(images, 0, seed=1)
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert abs(mirrored.float().mean().item() - 0.5) < 0.03  # nearly 4 standard deviations
+
+
+def test_flips_are_a_function_of_the_position_however_the_stream_is_cut():
+    images = torch.rand(64, 3, 4, 4)
+    state = torch.random.get_rng_state()
+    whole = data.horizontal_flips(images, 1000, seed=7)
+    parts = [data.horizontal_flips(images[k : k + 8], 1000 + k, seed=7) for k in range(0, 64, 8)]
+    assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(state, torch.random.get_rng_state())  # what else is random stays as it would have been
+    assert not torch.equal(whole, data.horizontal_flips(images, 1000, seed=8))
+    assert not torch.equal(whole, data.horizontal_flips(images, 1064, seed=7))
+    for seed in (-1, 2**64 - 1):
+        assert data.horizontal_flips(images, 10**12, seed).shape == images.shape
