@@ -2,14 +2,36 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-FAMILIES = {"dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
-TITLES = {
-    "fid": "FID",
+FAMILIES = {"mlp": "fully connected", "dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
+TITLES = {  # in the order of the card
     "judge_accuracy": "Judge accuracy",
     "judge_worst_class": "Judge accuracy, worst class",
     "smallest_class_share": "Smallest class share",
+    "inception_score": "Inception Score",
+    "modes": "Modes",
+    "modes_kl": "KL from even modes",
+    "fid": "FID",
+    "kid": "KID",
+    "precision": "Precision",
+    "recall": "Recall",
+    "one_nearest_neighbour": "1-nearest-neighbour accuracy",
+    "ppl_z": "Perceptual path length in z",
+    "ppl_w": "Perceptual path length in w",
+    "data_copying_pixels": "Data copying, pixels",
+    "data_copying_features": "Data copying, features",
+}
+NEAREST_CAPTION = "Above: the pictures nearest to any training picture, the nearest first; below each, that one."
+SHARE = ".1%"
+FORMATS = {  # of what is not a share
+    "inception_score": ".2f",
+    "modes": ",.0f",
+    "modes_kl": ".3f",
+    "fid": ".2f",
+    "kid": ".4f",
+    "ppl_z": ",.0f",
+    "ppl_w": ",.0f",
 }
 
 
@@ -56,9 +78,9 @@ def render(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def shown(metric: dict[str, Any]) -> str:
-    """A metric's value as cards and pages show it."""
-    return f"{metric['value']:.2f}" if metric["name"] == "fid" else f"{metric['value']:.1%}"
+def shown(metric: dict[str, Any], key: Literal["value", "floor"] = "value") -> str:
+    """A metric's value, or its floor, as cards and pages show it; nothing where there is no floor."""
+    return format(metric[key], FORMATS.get(metric["name"], SHARE)) if key in metric else ""
 
 
 def samples_caption(document: dict[str, Any]) -> str:
@@ -70,10 +92,28 @@ def samples_caption(document: dict[str, Any]) -> str:
 def _figures(metrics: list[dict[str, Any]]) -> list[str]:
     if not metrics:
         return []
-    rows = ["| figure | value | protocol |", "| --- | --- | --- |"]
+    lines = ["| figure | value | floor | protocol |", "| --- | ---: | ---: | --- |"]
+    floors: dict[str, list[str]] = {}
     for metric in metrics:
-        rows.append(f"| {TITLES[metric['name']]} | {shown(metric)} | {metric['protocol']} |")
-    by_class = next((metric["by_class"] for metric in metrics if "by_class" in metric), None)
-    if by_class:
-        rows += ["", "Read as asked, class by class: " + ", ".join(f"{k} {v:.1%}" for k, v in by_class.items()) + "."]
-    return rows
+        title = TITLES[metric["name"]]
+        lines.append(f"| {title} | {shown(metric)} | {shown(metric, 'floor')} | {metric['protocol']} |")
+        if "floor" in metric:
+            floors.setdefault(metric["floor_protocol"], []).append(title)
+    if floors:
+        pictures = "; ".join(f"{protocol} ({', '.join(titles)})" for protocol, titles in floors.items())
+        lines += ["", f"Floor: the same measure of real pictures in the place of generated ones: {pictures}."]
+    for metric in metrics:
+        if "by_class" in metric:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in metric["by_class"].items())
+            lines += ["", f"Read as asked, class by class: {shares}."]
+        if "confusion" in metric:
+            lines += ["", *_confusion(list(metric["by_class"]), metric["confusion"])]
+        if "picture" in metric:
+            lines += ["", f"![nearest training pictures]({metric['picture']})", "", NEAREST_CAPTION]
+    return lines
+
+
+def _confusion(classes: list[str], table: list[list[int]]) -> list[str]:
+    """The pictures asked as the class of a row and read as that of a column, counted."""
+    rows = [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, table, strict=True)]
+    return [f"| asked \\ read | {' | '.join(classes)} |", f"| ---: |{' ---: |' * len(classes)}", *rows]

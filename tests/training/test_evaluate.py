@@ -1,87 +1,185 @@
-"""Figures are measured on the exported files, kept as they come, and written where they are read."""
+"""Figures are measured on the exported files, and written where they are read."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from memorisers import memoriser
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from small import small_trainer
-from training import data, evaluate, metrics, trainer
-from training.export import export
-from training.monitor import new_run
+from training import card, data, digits, evaluate, features, likeness, metrics, samples
+from training.errors import DataError, TrainingError
+from training.features import Extract
+from training.subject import Subject
 
 DATA = Path(__file__).parents[1] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
+FEATURES = 16
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    job = small_trainer("cgan-mnist", cache)
-    folder = new_run(tmp_path_factory.mktemp("runs"), job.recipe)
-    trainer.run(job, folder)
-    return export(folder, tmp_path_factory.mktemp("models"))
+@pytest.fixture(autouse=True)
+def projections_for_inception(monkeypatch: pytest.MonkeyPatch) -> Extract:
+    """Random projections of the pixels: the weights of Inception, 96 MB, do not travel with the tests."""
 
+    def extract(pictures: np.ndarray) -> np.ndarray:
+        rows = pictures.reshape(len(pictures), -1).astype(np.float32) / 255
+        return rows @ np.random.default_rng(0).standard_normal((rows.shape[1], FEATURES)).astype(np.float32)
 
-def test_the_judge_reads_real_digits():
-    test = data.load("mnist", DATA, 28, "test")
-    predicted = evaluate.digit_reader(JUDGE)(test.images.permute(0, 2, 3, 1).numpy())
-    assert test.labels is not None and (predicted == test.labels.numpy()).mean() >= 63 / 64
-
-
-def test_the_judge_asks_for_every_class_equally(model_folder: Path):
-    accuracy, worst = evaluate.judge_metrics(Runtime(load_model(model_folder)), JUDGE, per_class=20)
-    assert accuracy["samples"] == 200 and set(accuracy["by_class"]) == set("0123456789")
-    assert accuracy["value"] == pytest.approx(np.mean(list(accuracy["by_class"].values())))
-    assert worst["value"] == min(accuracy["by_class"].values())
-
-
-def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_features(tmp_path: Path):
-    def pictures(start: int, n: int) -> np.ndarray:
-        return np.arange(start, start + n, dtype=np.float32)
-
-    def extract(failing_at: float) -> Callable[[np.ndarray], np.ndarray]:
-        def features(batch: np.ndarray) -> np.ndarray:
-            if batch[0] >= failing_at:
-                raise KeyboardInterrupt
-            seen.append(len(batch))
-            return np.repeat(batch[:, None], 2048, axis=1)
-
-        return features
-
-    seen: list[int] = []
-    path = tmp_path / "features.npy"
-    with pytest.raises(KeyboardInterrupt):
-        evaluate.features(pictures, 600, extract(400), path, "test")
-    assert len(np.load(path)) == 250
-    seen.clear()
-    found = evaluate.features(pictures, 600, extract(np.inf), path, "test")
-    assert sum(seen) == 350  # what was kept was not computed again
-    np.testing.assert_array_equal(found[:, 0], np.arange(600))
-    assert len(evaluate.features(pictures, 100, extract(0), path, "test")) == 100  # nor is a part of it
-
-
-def test_figures_are_written_into_the_model_and_its_card(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """The whole of `evaluate` but for the Inception network, whose 96 MB do not travel with the tests."""
-    projection = np.random.default_rng(0).standard_normal((784, 2048)).astype(np.float32)
-
-    def extractor(*_: object) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda pictures: pictures.reshape(len(pictures), -1).astype(np.float32) / 255 @ projection
-
-    monkeypatch.setattr(evaluate, "inception_extractor", extractor)
+    monkeypatch.setattr(features, "SIZE", FEATURES)
+    monkeypatch.setattr(features, "inception_extractor", lambda *_: extract)
     monkeypatch.setattr(evaluate, "JUDGED_PER_CLASS", 10)
+    return extract
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """The digits that travel with the tests, in a folder that may be written to."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "MNIST").symlink_to(DATA / "MNIST")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A model that knows the first 60 training pictures by heart, and makes nothing else."""
+    train = data.load("mnist", DATA, 28, count=60)
+    return memoriser(tmp_path / "memoriser", train.images.numpy(), "mnist").model.folder
+
+
+def by_name(figures: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {figure["name"]: figure for figure in figures}
+
+
+def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and_its_card(
+    model_folder: Path, data_folder: Path
+):
     before = load_model(model_folder)
-    figures = evaluate.evaluate(model_folder, DATA, samples=60, reference=64, judge=JUDGE, device="cpu")
+    figures = evaluate.evaluate(model_folder, data_folder, samples=60, reference=64, judge=JUDGE, device="cpu")
     after = load_model(model_folder)  # still a valid model ...
     assert after.sha256 == before.sha256  # ... with the same files
-    document = json.loads((model_folder / "model.json").read_text())
-    assert document["metrics"] == figures
-    fid = next(figure for figure in figures if figure["name"] == "fid")
-    a = extractor()(evaluate.generate(Runtime(after), 0, 60)[0])
-    b = extractor()(data.load("mnist", DATA, 28, "test").images.permute(0, 2, 3, 1).numpy())
-    assert fid["value"] == pytest.approx(metrics.fid(a, b), rel=1e-6)
-    assert "60 pictures against 64 of the test set" in fid["protocol"]
-    assert f"| FID | {fid['value']:.2f} |" in (model_folder / "README.md").read_text()
+    assert after.document["metrics"] == figures
+    assert json.loads(json.dumps(figures)) == figures
+    assert [figure["name"] for figure in figures] == [
+        "smallest_class_share", "inception_score", "fid", "kid", "precision", "recall", "one_nearest_neighbour",
+        "ppl_z", "data_copying_pixels", "data_copying_features",
+    ]  # fmt: skip
+    written = (model_folder / "README.md").read_text()
+    assert written == card.render(after.document)
+    for figure in figures:
+        assert figure["protocol"] and figure["samples"] > 0 and figure["reference"]
+        assert ("floor" in figure) == ("floor_protocol" in figure) == (figure["name"] != "ppl_z")
+        row = f"| {card.TITLES[figure['name']]} | {card.shown(figure)} | {card.shown(figure, 'floor')} |"
+        assert row in written
+
+
+def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_training_pictures(
+    model_folder: Path, data_folder: Path, projections_for_inception: Extract
+):
+    found = by_name(evaluate.evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu"))
+    pictures, _ = samples.generate(Runtime(load_model(model_folder)), 0, 60)
+    made = projections_for_inception(pictures)
+    train, test = (
+        projections_for_inception(data.load("mnist", DATA, 28, split).images.permute(0, 2, 3, 1).numpy())
+        for split in ("train", "test")
+    )
+    for name, x in (("value", made), ("floor", train[:60])):
+        assert found["fid"][name] == pytest.approx(metrics.fid(x, test), rel=1e-6)
+        assert found["kid"][name] == pytest.approx(metrics.kid(x, test, subsets=100, subset_size=60), rel=1e-3)
+        assert (found["precision"][name], found["recall"][name]) == metrics.precision_recall(x, test)
+        assert found["one_nearest_neighbour"][name] == metrics.one_nearest_neighbour(x, test[:60])
+    assert "60 pictures against 64 of the test set, 28 px" in found["fid"]["protocol"]
+    assert "60 subsets" not in found["kid"]["protocol"] and "100 subsets of 60" in found["kid"]["protocol"]
+    assert found["fid"]["floor_protocol"] == "60 training pictures"
+
+
+def test_a_model_that_learnt_its_pictures_by_heart_is_found_out_and_shown(model_folder: Path, data_folder: Path):
+    figures = evaluate.evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu", metrics=["nearest"])
+    for figure in figures:
+        assert figure["value"] == 1  # nearer than every held-out picture ...
+        assert figure["floor"] == pytest.approx(0.5, abs=0.25)  # ... where held-out pictures are as near as others
+        assert figure["median_distance"]["samples"] == 0 < figure["median_distance"]["test"]
+    shown = np.asarray(Image.open(model_folder / "nearest.png"))
+    assert shown.shape == (2 * 56, 10 * 56)
+    assert shown.any() and (shown[:56] == shown[56:]).all()  # above what was made, below what it was made from
+    assert "![nearest training pictures](nearest.png)" in (model_folder / "README.md").read_text()
+
+
+def test_mirrored_copies_are_copies_where_the_model_saw_mirrored_pictures(tmp_path: Path, data_folder: Path):
+    train = data.load("mnist", DATA, 28, count=30).images
+    values = {}
+    for mirrored in (False, True):
+        folder = tmp_path / f"mirrored-{int(mirrored)}"
+        memoriser(folder, train.flip(-1).numpy(), "mnist", horizontal_flips=mirrored)
+        found = evaluate.evaluate(folder, data_folder, samples=20, reference=64, device="cpu", metrics=["nearest"])
+        values[mirrored] = by_name(found)["data_copying_pixels"]["value"]
+    assert values[False] < values[True] == 1
+
+
+def test_measures_may_be_named_and_the_others_stay_as_they_were(model_folder: Path, data_folder: Path):
+    def run(**options: Any) -> dict[str, dict[str, Any]]:
+        evaluate.evaluate(model_folder, data_folder, samples=20, reference=32, judge=JUDGE, device="cpu", **options)
+        return by_name(load_model(model_folder).document["metrics"])
+
+    assert list(run(metrics=["precision_recall", "judge"])) == ["smallest_class_share", "precision", "recall"]
+    before = run(metrics=["fid"])
+    assert list(before) == ["smallest_class_share", "fid", "precision", "recall"]  # in the order of the card
+    evaluate.evaluate(model_folder, data_folder, samples=30, reference=32, device="cpu", metrics=["fid"])
+    after = by_name(load_model(model_folder).document["metrics"])
+    assert after["fid"]["samples"] == 30 and before["fid"]["samples"] == 20
+    assert after["recall"] == before["recall"]
+
+
+@pytest.mark.parametrize("name", ["modes", "judge", "beauty"])
+def test_a_measure_that_the_model_or_its_data_cannot_have_is_refused_with_those_it_can(
+    model_folder: Path, data_folder: Path, name: str
+):
+    right = "fid, kid, precision_recall, one_nearest_neighbour, path_length, nearest for memoriser"
+    with pytest.raises(TrainingError, match=rf"`metrics` \(={name}\) must be among {right}"):
+        evaluate.evaluate(model_folder, data_folder, device="cpu", metrics=[name])
+
+
+def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_search_for_copies(tmp_path: Path):
+    pictures = data.load("mnist", DATA, 28, count=40).images.numpy()
+    np.savez(tmp_path / "mine.npz", images=pictures)
+    folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
+    figures = evaluate.evaluate(folder, tmp_path / "mine.npz", samples=40, reference=40, judge=JUDGE, device="cpu")
+    assert list(by_name(figures)) == ["fid", "kid", "precision", "recall", "one_nearest_neighbour", "ppl_z"]
+    assert not any("floor" in figure for figure in figures)
+    assert "40 of the pictures it was trained on" in figures[0]["protocol"]
+
+
+def test_data_of_other_channels_than_the_models_are_refused(tmp_path: Path):
+    pictures = data.load("mnist", DATA, 28, count=4).images.numpy()
+    np.savez(tmp_path / "mine.npz", images=pictures)
+    folder = memoriser(tmp_path / "memoriser", pictures.repeat(3, axis=1), "npz").model.folder
+    with pytest.raises(DataError, match=r"mine.npz: pictures of 1 channels, where memoriser makes 3"):
+        evaluate.evaluate(folder, tmp_path / "mine.npz", device="cpu")
+
+
+def test_a_style_model_has_path_lengths_in_z_and_in_w(repository_folder: Path, tmp_path: Path):
+    runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
+    runtime.model.document["training"]["recipe"] = {"data": {"name": "critters", "resolution": 16, "count": None}}
+    subject = Subject(runtime, tmp_path, count=10, reference=10, inception=None, device="cpu")
+    in_z, in_w = likeness.path_length(subject)
+    assert (in_z["name"], in_w["name"]) == ("ppl_z", "ppl_w")
+    assert in_z["value"] != in_w["value"] and min(in_z["value"], in_w["value"]) > 0
+    assert "steps of 0.02 on 500 straight lines in w" in in_w["protocol"]
+    kept = sorted(path.name.split("-path-")[1] for path in (tmp_path / "features").iterdir())
+    assert kept == ["w-0.02.npy", "z-0.02.npy"]
+
+
+def test_a_confusion_table_is_shown_with_its_classes(tmp_path: Path, data_folder: Path):
+    train = data.load("mnist", DATA, 28)
+    assert train.labels is not None
+    pictures = torch.cat([train.images[train.labels == digit][:4] for digit in range(10)])
+    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder
+    (accuracy, _) = evaluate.evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
+    rows = (folder / "README.md").read_text().splitlines()
+    begin = rows.index("| asked \\ read | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |")
+    shown = [[int(cell) for cell in row.split("|")[2:-1]] for row in rows[begin + 2 : begin + 12]]
+    assert shown == accuracy["confusion"] and np.trace(shown) == accuracy["value"] * 100 >= 95

@@ -1,0 +1,96 @@
+"""What an evaluation is about: an exported model and the data it was trained on, each part got when first asked for."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from serving.engine.runtime import Runtime
+from training import data, features, samples
+from training.data import Dataset
+from training.errors import DataError
+
+
+class Subject:
+    """A model, the real pictures it is held against, and the Inception features of both.
+
+    `count` generated pictures are compared with `reference` test pictures, or as many as there are. Where a data set
+    is not divided the "test" pictures are those it was trained on, and `held_out` is false.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        data_folder: Path,
+        *,
+        count: int,
+        reference: int,
+        inception: Path | None,
+        device: torch.device | str,
+    ):
+        self.runtime, self.model = runtime, runtime.model
+        self.data_folder, self.count, self.reference = data_folder, count, reference
+        self.inception, self.device = inception, device
+        recipe = self.model.document["training"]["recipe"]["data"]
+        self.name, self.resolution, self.trained_on = recipe["name"], recipe["resolution"], recipe["count"]
+        self.mirrored = recipe.get("horizontal_flips", False)
+
+    @cached_property
+    def train(self) -> Dataset:
+        """All that the model was trained on."""
+        return self._load("train", self.trained_on)
+
+    @cached_property
+    def test(self) -> Dataset:
+        """The first `reference` pictures that it was not trained on."""
+        return self._load("test", self.reference)
+
+    @property
+    def held_out(self) -> bool:
+        return self.test.split == "test"
+
+    @cached_property
+    def sample_features(self) -> np.ndarray:
+        return self._cached(lambda start, n: samples.generate(self.runtime, start, n)[0], self.count)
+
+    @cached_property
+    def test_features(self) -> np.ndarray:
+        return features.dataset_features(self.test, self.name, self.data_folder, len(self.test), self.extract)
+
+    @cached_property
+    def train_features(self) -> np.ndarray:
+        """Of as many training pictures as are compared: they stand in the samples' place, for the floor."""
+        n = min(self.count, len(self.test))
+        return features.dataset_features(self.train, self.name, self.data_folder, n, self.extract)
+
+    def extract(self, pictures: np.ndarray) -> np.ndarray:
+        """Inception features; the network is loaded for the first ones that no file holds."""
+        return self._inception(pictures)
+
+    def path_features(self, space: Literal["z", "w"], epsilon: float, paths: int) -> np.ndarray:
+        """Of both ends of a step along each path, alternating -> (2 paths, 2048)."""
+
+        def pictures(start: int, n: int) -> np.ndarray:
+            return samples.path_ends(self.runtime, space, epsilon, start, n)
+
+        return self._cached(pictures, 2 * paths, f"-path-{space}-{epsilon:g}")
+
+    @cached_property
+    def _inception(self) -> features.Extract:
+        return features.inception_extractor(self.inception, self.device)
+
+    def _load(self, split: str, count: int | None) -> Dataset:
+        found = data.load(self.name, self.data_folder, self.resolution, split, count)
+        if found.channels != self.model.image.channels:
+            raise DataError(
+                f"{self.data_folder}: pictures of {found.channels} channels, where {self.model.id} makes "
+                f"{self.model.image.channels}: `--data` must be what the model was trained on."
+            )
+        return found
+
+    def _cached(self, pictures: features.Pictures, n: int, suffix: str = "") -> np.ndarray:
+        key = f"{self.model.id}-{self.model.sha256[:16]}{suffix}"
+        path = features.cache_folder(self.name, self.data_folder) / f"{key}.npy"
+        return features.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")
