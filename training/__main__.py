@@ -1,4 +1,4 @@
-"""Command line: train | evaluate | export | data."""
+"""Command line: train | report | export | evaluate | data | study."""
 
 import argparse
 import os
@@ -33,25 +33,34 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
+DATA_HELP = "data folder, torchvision's layout (data); for data.name=folder and npz, the pictures' folder or the file"
+INCEPTION_HELP = "Inception weights (DATA/inception-2015-12-05.pth, or download)"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(required=True, metavar="train | evaluate | export | data")
+    commands = parser.add_subparsers(required=True, metavar="train | report | export | evaluate | data | study")
 
     train = commands.add_parser("train", help="train a recipe, or go on with a run")
     train.add_argument("recipe", nargs="?", help="id of a recipe, or the path of a .toml file")
     train.add_argument("overrides", nargs="*", metavar="field=value", help="such as optimizer.batch=128")
-    train.add_argument(
-        "--data", type=Path, default=Path("data"), help="data folder, torchvision's layout (%(default)s)"
-    )
+    train.add_argument("--data", type=Path, default=Path("data"), help=DATA_HELP)
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are made (%(default)s)")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder")
     train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
+    train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     train.add_argument("--tick-kimg", type=float, default=5.0, help="between two lines of statistics (%(default)s)")
+    train.add_argument("--inception", type=Path, help=INCEPTION_HELP)
+    train.add_argument("--dry-run", action="store_true", help="print networks, work and memory; train nothing")
     train.set_defaults(command=_train)
 
+    report = commands.add_parser("report", help="write a run's page: curves, grids, figures, alarms, settings")
+    report.add_argument("run", type=Path, help="run folder")
+    report.set_defaults(command=_report)
+
     export = commands.add_parser("export", help="write a run's generator as ONNX, checked, into a model repository")
-    export.add_argument("run", type=Path, help="run folder, or the file of a snapshot")
+    export.add_argument("run", type=Path, help="run folder (its best snapshot, if FID was measured), or the file of one")
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
     export.set_defaults(command=_export)
 
@@ -60,16 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
     evaluate.add_argument("--samples", type=int, default=10_000, help="pictures generated for FID (%(default)s)")
     evaluate.add_argument("--reference", type=int, default=10_000, help="test pictures for FID (%(default)s)")
-    evaluate.add_argument(
-        "--inception", type=Path, help="Inception weights (DATA/inception-2015-12-05.pth, or download)"
-    )
+    evaluate.add_argument("--metrics", help="those to measure, such as fid,kid (default: all that the data allow)")
+    evaluate.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
     evaluate.set_defaults(command=_evaluate)
 
-    prepare = commands.add_parser("data", help="download or render a data set ahead of training")
-    prepare.add_argument("name", help="mnist or critters")
-    prepare.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
+    prepare = commands.add_parser("data", help="download, render or check a data set ahead of training")
+    prepare.add_argument("name", help="mnist, fashion-mnist, cifar10, stacked-mnist, critters, folder or npz")
+    prepare.add_argument("--data", type=Path, default=Path("data"), help=DATA_HELP)
+    prepare.add_argument("--resolution", type=int, help="pixels (default: the set's own; 64 for folder and npz)")
     prepare.add_argument("--split", choices=["train", "test"], default="train")
     prepare.add_argument("--count", type=int, help="the first so many pictures")
     prepare.set_defaults(command=_data)
@@ -79,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, monitor, provenance, recipe, trainer
+    from training import data, distributed, loop, monitor, provenance, recipe, trainer
 
     if (args.recipe is None) == (args.resume is None):
         raise recipe.RecipeError(f"give a recipe ({', '.join(recipe.available())}) or --resume RUN, one of the two.")
@@ -87,7 +96,6 @@ def _train(args: argparse.Namespace) -> int:
         raise recipe.RecipeError("a resumed run keeps its recipe: overrides are for new runs.")
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = _device(args.device)
     state = None
     if args.resume:
         path = args.resume / "checkpoint.pt"
@@ -96,18 +104,42 @@ def _train(args: argparse.Namespace) -> int:
         chosen, state = trainer.from_checkpoint(path)
     else:
         chosen = recipe.load(args.recipe, args.overrides)
-    dataset = data.load(chosen.data.name, args.data, chosen.data.resolution, count=chosen.data.count)
-    job = trainer.Trainer(chosen, dataset, device)
+    processes, device = distributed.launch(_device(args.device), args.devices)
+    with processes.in_turn():  # what the first downloads or renders, the others find
+        dataset = data.load(chosen.data.name, args.data, chosen.data.resolution, count=chosen.data.count)
+    if args.dry_run:
+        from training.dry_run import describe
+
+        classes = len(dataset.classes) if dataset.classes else None
+        print(describe(chosen, dataset.channels, classes, pictures=len(dataset)))
+        return 0
+    job = trainer.Trainer(chosen, dataset, device, processes)
     if state:
         job.restore(state)
-    folder = args.resume or monitor.new_run(args.runs, chosen)
-    print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {provenance.describe_device(device)}", flush=True)
+    folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
+    if processes.first:
+        where = provenance.describe_device(device, processes.count)
+        print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {where}", flush=True)
+    fid = None
+    if chosen.monitoring.fid_kimg and processes.first:
+        from training.probe import FidProbe
+
+        fid = FidProbe(chosen, args.data, _inception(args), device)
     try:
-        trainer.run(job, folder, tick_kimg=args.tick_kimg)
-    except trainer.Interrupted as stop:
-        print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
+        loop.run(job, Path(folder), tick_kimg=args.tick_kimg, fid=fid)
+    except loop.Interrupted as stop:
+        if processes.first:
+            print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
         return 128 + stop.signum
-    print(f"finished at {job.kimg:.1f} kimg; export with: python -m training export {folder}")
+    if processes.first:
+        print(f"finished at {job.kimg:.1f} kimg; export with: python -m training export {folder}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from training.report import report
+
+    print(f"written: {report(args.run)}")
     return 0
 
 
@@ -121,17 +153,14 @@ def _export(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from training.evaluate import evaluate
 
-    def given_or_there(path: Path | None, name: str) -> Path | None:
-        there = args.data / name
-        return path or (there if there.is_file() else None)
-
     figures = evaluate(
         args.model,
         args.data,
         samples=args.samples,
         reference=args.reference,
-        inception=given_or_there(args.inception, "inception-2015-12-05.pth"),
-        judge=given_or_there(args.judge, "mnist-judge.onnx"),
+        inception=_inception(args),
+        metrics=args.metrics.split(",") if args.metrics else None,
+        judge=args.judge or _found(args.data, "mnist-judge.onnx"),
         device=_device(args.device),
     )
     for figure in figures:
@@ -142,10 +171,28 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _data(args: argparse.Namespace) -> int:
     from training import data
 
-    size = {"mnist": 28, "critters": 64}.get(args.name, 0)
+    size = args.resolution or {"cifar10": 32, "critters": 64, "folder": 64, "npz": 64}.get(args.name, 28)
     dataset = data.load(args.name, args.data, size, args.split, args.count)
-    print(f"{dataset.source.name}, {args.split}: {len(dataset)} pictures in {args.data}; {dataset.source.licence}")
+    channels, height, width = dataset.images.shape[1:]
+    shape = f"{len(dataset):,} pictures, {channels} x {height} x {width}"
+    print(f"{dataset.source.name}, {dataset.split}: {shape}, in {args.data}; {dataset.source.licence}")
+    if dataset.labels is None or dataset.classes is None:
+        print("no labels")
+    else:
+        counts = dataset.labels.bincount(minlength=len(dataset.classes)).tolist()
+        shown = ", ".join(f"{name} ({count:,})" for name, count in zip(dataset.classes, counts, strict=True))
+        few = len(counts) <= 20
+        print(f"{len(counts)} classes" + (f": {shown}" if few else f", {min(counts)} to {max(counts)} pictures each"))
     return 0
+
+
+def _inception(args: argparse.Namespace) -> Path | None:
+    return args.inception or _found(args.data, "inception-2015-12-05.pth")
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    """A file of the data folder; `--data` may also be a folder of pictures, so the usual place is looked at too."""
+    return next((path for path in (folder / name, Path("data") / name) if path.is_file()), None)
 
 
 def _device(name: str | None) -> "torch.device":

@@ -33,8 +33,13 @@ LICENCE = "Apache-2.0"
 
 
 def export(run: Path, models: Path) -> Path:
-    """The averaged generator in `run` (a run folder, or the file of a snapshot) -> models/<id>/. Raises ExportError."""
-    path = run / "checkpoint.pt" if run.is_dir() else run
+    """The averaged generator in `run` -> models/<id>/. Raises ExportError.
+
+    `run` is a run folder, whose best snapshot is taken if FID was measured and the last state if not, or the file of a
+    snapshot.
+    """
+    best = run / "snapshots" / "best.pt"
+    path = (best if best.is_file() else run / "checkpoint.pt") if run.is_dir() else run
     if not path.is_file():
         raise ExportError(f"{run}: no such run folder or snapshot.")
     recipe, state = from_checkpoint(path)

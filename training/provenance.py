@@ -6,15 +6,16 @@ from pathlib import Path
 import torch
 
 
-def describe_device(device: torch.device) -> str:
-    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread"."""
+def describe_device(device: torch.device, processes: int = 1) -> str:
+    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread, 2 processes"."""
+    shared = [f"{processes} processes"] if processes > 1 else []
     if device.type == "cuda":
-        return f"CUDA, {torch.cuda.get_device_name(device)}"
+        return ", ".join(["CUDA", torch.cuda.get_device_name(device), *shared])
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
     threads = torch.get_num_threads()
-    return ", ".join(filter(None, ["CPU", model, f"{threads} thread{'s' * (threads > 1)}"]))
+    return ", ".join(filter(None, ["CPU", model, f"{threads} thread{'s' * (threads > 1)}", *shared]))
 
 
 def git_revision() -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training.errors import RecipeError
+from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -22,18 +23,20 @@ FOLDER = Path(__file__).with_name("recipes")
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    name: str = "mnist"
+    name: str = "mnist"  # one of training.data.NAMES
     resolution: int = 28
-    count: int | None = None  # the first so many pictures; None: all
+    count: int | None = None  # so many of the pictures, the first where there is an order; None: all
+    horizontal_flips: bool = False  # each picture is mirrored half of the times it is seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """Adam for both networks (Kingma and Ba 2015)."""
+    """Adam for both networks (Kingma and Ba 2015). Two rates that differ are TTUR (Heusel et al. 2017)."""
 
-    batch: int = 64
+    batch: int = 64  # over all processes
     generator_lr: float = 2e-4  # Radford et al. 2016, section 3
     discriminator_lr: float = 2e-4
+    discriminator_steps: int = 1  # for each of the generator's; a critic wants 5 (Arjovsky et al. 2017, algorithm 1)
     beta1: float = 0.5  # Radford et al. 2016, section 3
     beta2: float = 0.999
     decay_kimg: float = 0.0  # both rates fall linearly to zero over the last so many kimg
@@ -41,11 +44,31 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
-    r1_gamma: float = 0.0  # on real pictures; 0: none
-    r2_gamma: float = 0.0  # on generated pictures, at every step; 0: none
-    r1_interval: int = (
-        1  # steps from one evaluation to the next; its weight is multiplied to match (Karras et al. 2020)
-    )
+    """What holds a network's gradients, each with its weight; 0: none."""
+
+    r1_gamma: float = 0.0  # of D at real pictures (Mescheder et al. 2018)
+    r1_interval: int = 1  # steps between two evaluations, the weight multiplied to match (Karras et al. 2020, B)
+    r2_gamma: float = 0.0  # of D at generated pictures, at every step
+    wgan_gp: float = 0.0  # of D between the two, at every step; 10 in Gulrajani et al. 2017
+    weight_clip: float = 0.0  # every weight of D stays within +- this; 0.01 in Arjovsky et al. 2017
+    path_length: float = 0.0  # of G, style families only; 2 in Karras et al. 2020
+    path_length_interval: int = 4  # as r1_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stabilizer:
+    """What keeps the two networks in balance or the samples apart; the defaults are none of it."""
+
+    # What D should say of a real picture, drawn uniformly: [0.9, 0.9] is one-sided label smoothing (Salimans et al.
+    # 2016, section 3.4), [0.7, 1.2] its noisy form.
+    real_target: tuple[float, ...] = (1.0, 1.0)
+    feature_matching: float = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
+    mode_seeking: float = 0.0  # weight; 1 in Mao et al. 2019
+    unrolled_steps: int = 0  # of D, that G looks ahead (Metz et al. 2017)
+    discriminators: int = 1  # that G faces at once (Durugkar et al. 2017)
+    diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()  # Zhao et al. 2020
+    input_noise: float = 0.0  # standard deviation of noise on all that D sees (Sonderby et al. 2017) ...
+    input_noise_kimg: float = 0.0  # ... that falls linearly to none in so many kimg; 0: stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +81,27 @@ class Growing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """What a run looks at in itself, and what it does about it."""
+
+    snapshot_kimg: float = 50.0  # between two snapshots, each with a grid and a look for collapse
+    keep_snapshots: int = 20  # the last so many, and the best
+    fid_kimg: float = 0.0  # between two measurements of FID; 0: never
+    fid_pictures: int = 1000
+    patience: int = 3  # alarms of FID after so many measurements that are worse than the best
+    on_alarm: Literal["continue", "stop"] = "continue"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     id: str  # of the model, and its folder's name
     name: str  # for people
-    family: Literal["dcgan", "cgan", "stylegan"]
+    family: Literal["mlp", "dcgan", "cgan", "stylegan"]
     total_kimg: float  # thousands of real pictures shown
     seed: int = 0
-    loss: Literal["non_saturating", "relativistic"] = "non_saturating"
+    loss: Literal["minimax", "non_saturating", "wasserstein", "least_squares", "hinge", "relativistic"] = (
+        "non_saturating"
+    )
     precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and products; weights are always float32
     ema_half_life_kimg: float = 10.0
     style_mixing: float = 0.0  # probability that a generated picture has two styles
@@ -72,25 +109,60 @@ class Recipe:
     network: NetworkConfig = field(default_factory=dcgan.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)
     penalty: Penalty = field(default_factory=Penalty)
+    stabilizer: Stabilizer = field(default_factory=Stabilizer)
     growing: Growing | None = None
+    monitoring: Monitoring = field(default_factory=Monitoring)
 
     def __post_init__(self) -> None:
         positive = {
             "total_kimg": self.total_kimg,
             "optimizer.generator_lr": self.optimizer.generator_lr,
             "optimizer.discriminator_lr": self.optimizer.discriminator_lr,
+            "optimizer.discriminator_steps": self.optimizer.discriminator_steps,
             "penalty.r1_interval": self.penalty.r1_interval,
+            "penalty.path_length_interval": self.penalty.path_length_interval,
+            "stabilizer.discriminators": self.stabilizer.discriminators,
             "ema_half_life_kimg": self.ema_half_life_kimg,
+            "monitoring.snapshot_kimg": self.monitoring.snapshot_kimg,
+            "monitoring.keep_snapshots": self.monitoring.keep_snapshots,
+            "monitoring.patience": self.monitoring.patience,
         }
         for name, value in positive.items():
             if not 0 < value < float("inf"):
                 raise RecipeError(f"`{name}` (={value}) must be greater than 0.")
+        weights = {"optimizer.decay_kimg": self.optimizer.decay_kimg, "monitoring.fid_kimg": self.monitoring.fid_kimg}
+        for part in ("penalty", "stabilizer"):
+            weights |= {f"{part}.{k}": v for k, v in vars(getattr(self, part)).items() if isinstance(v, float | int)}
+        for name, value in weights.items():
+            if not 0 <= value < float("inf"):
+                raise RecipeError(f"`{name}` (={value}) must be finite and not negative.")
         if self.optimizer.batch < 2:
             raise RecipeError(f"`optimizer.batch` (={self.optimizer.batch}) must be at least 2.")
-        if not 0 <= self.style_mixing <= 1:
-            raise RecipeError(f"`style_mixing` (={self.style_mixing}) must be between 0 and 1.")
-        if self.family != "stylegan" and (self.style_mixing or self.growing):
-            raise RecipeError("`style_mixing` and `growing` are for family 'stylegan'.")
+        for name, share in (
+            ("style_mixing", self.style_mixing),
+            ("stabilizer.feature_matching", self.stabilizer.feature_matching),
+        ):
+            if not 0 <= share <= 1:
+                raise RecipeError(f"`{name}` (={share}) must be between 0 and 1.")
+        self._check_axes()
+
+    def _check_axes(self) -> None:
+        """Refuses what the chosen loss or network gives no meaning to."""
+        target = self.stabilizer.real_target
+        if len(target) != 2 or not 0 < target[0] <= target[1]:
+            raise RecipeError(f"`stabilizer.real_target` (={list(target)}) must be [low, high], 0 < low <= high.")
+        if target != (1.0, 1.0) and not LOSSES[self.loss].has_targets:
+            having = ", ".join(repr(name) for name, loss in LOSSES.items() if loss.has_targets)
+            raise RecipeError(f"`stabilizer.real_target` is for the losses {having}; {self.loss!r} has no target.")
+        if self.loss != "least_squares" and sum(target) > 2:  # the mean of the logistic losses' targets is a probability
+            raise RecipeError(f"`stabilizer.real_target` (={list(target)}) must have a mean of at most 1.")
+        if self.penalty.wgan_gp and getattr(self.network, "discriminator_norm", None) == "batch":
+            raise RecipeError(
+                "`penalty.wgan_gp` holds the gradient at each picture, and batch normalisation mixes them: choose "
+                "`network.discriminator_norm` none or spectral."
+            )
+        if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
+            raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

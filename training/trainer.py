@@ -1,54 +1,55 @@
-"""The training loop.
+"""What a run consists of, and one step of it.
 
-`Trainer` holds what a run consists of; `run` moves it to the end of its recipe. The clock is the number of real
-pictures seen. Everything random comes from torch's default generators, whose states are part of the checkpoint, and
-from the data order, which is a function of the clock: a resumed run repeats an unbroken one bit for bit on the CPU.
+The clock is the number of real pictures seen. What is random comes from torch's default generator and from one for the
+latents, whose states are part of the checkpoint, and from the data order, which is a function of the clock: a resumed
+run repeats an unbroken one bit for bit on the CPU.
 """
 
 import copy
 import math
-import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
-from training import checkpoint, ema, losses
-from training.data import Dataset, Order, at_stage, to_unit
-from training.errors import TrainingDiverged
-from training.monitor import Monitor
+from training import augment, checkpoint, ema, regularizers
+from training.data import Dataset, Order, at_stage, horizontal_flips, to_unit
+from training.distributed import Processes
+from training.errors import DataError, TrainingDiverged
+from training.losses import LOSSES
 from training.networks import NETWORKS
-from training.networks.layers import Phase
+from training.networks.layers import Ensemble, Phase
 from training.provenance import describe_device, git_revision
 from training.recipe import Recipe, from_dict
-from training.regularizers import gradient_penalty
 from training.schedule import learning_rate_factor, phase_at
+from training.unrolled import unrolled
 
 GRID = 64  # pictures in a sample grid
+SAMPLING_BATCH = 64
 
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; it has been saved."""
-
-    def __init__(self, signum: int):
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+Statistics = dict[str, Tensor]  # scalars that stay on the device
+Discriminate = Callable[[Tensor], Tensor]  # images -> logits
 
 
 class Trainer:
     """The networks, their average, the optimisers and the clock of one run."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, device: torch.device):
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, device: torch.device, processes: Processes | None = None
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
+        self.processes = processes or Processes()
+        self.share = self.processes.share(recipe.optimizer.batch)
+        if recipe.family == "cgan" and (dataset.labels is None or dataset.classes is None):
+            raise DataError(f"{dataset.source.name} has no labels, and family 'cgan' needs them; 'dcgan' does without.")
         self.classes = dataset.classes if recipe.family == "cgan" else None
-        self.channels = dataset.channels
-        self.source = dataset.source
+        self.dataset = dataset
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device) if self.classes and dataset.labels is not None else None
         self.order = Order(len(dataset), recipe.seed)
@@ -57,7 +58,9 @@ class Trainer:
         shape = (recipe.network, recipe.data.resolution, dataset.channels, len(self.classes or ()) or None)
         # channels_last: 1.1 to 1.2 times faster for these convolutions on a CPU; not measured on CUDA
         self.generator: Any = family.Generator(*shape).to(device, memory_format=torch.channels_last)
-        self.discriminator: Any = family.Discriminator(*shape).to(device, memory_format=torch.channels_last)
+        discriminators = [family.Discriminator(*shape) for _ in range(recipe.stabilizer.discriminators)]
+        discriminator: nn.Module = Ensemble(discriminators) if len(discriminators) > 1 else discriminators[0]
+        self.discriminator: Any = discriminator.to(device, memory_format=torch.channels_last)
         self.average: Any = copy.deepcopy(self.generator).eval().requires_grad_(False)
         o = recipe.optimizer
         self.generator_optimizer = torch.optim.Adam(
@@ -66,100 +69,197 @@ class Trainer:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(), o.discriminator_lr, betas=(o.beta1, o.beta2)
         )
+        self.path_length_mean = torch.zeros((), device=device)
         self.git_revision = git_revision()  # of the code that began the run
         self.images_seen = 0
         self.steps = 0
         self.seconds = 0.0  # of training, over all sessions of the run
+
+        self.latent_source = torch.Generator(device).manual_seed(recipe.seed)  # the same in every process
+        if not self.processes.first:
+            torch.manual_seed(recipe.seed + self.processes.rank)  # what a process draws for its share alone
 
     @property
     def kimg(self) -> float:
         return self.images_seen / 1000
 
     @property
+    def images_per_step(self) -> int:
+        return self.recipe.optimizer.batch * self.recipe.optimizer.discriminator_steps
+
+    @property
     def finished(self) -> bool:
         return self.kimg >= self.recipe.total_kimg
 
-    def step(self) -> dict[str, Tensor]:
-        """One update of the discriminator and one of the generator. Returns scalars that stay on the device."""
-        recipe, batch = self.recipe, self.recipe.optimizer.batch
+    def step(self) -> Statistics:
+        """One update of the generator after `discriminator_steps` of the discriminator. Returns scalars."""
+        recipe = self.recipe
         phase = phase_at(recipe, self.images_seen)
         factor = learning_rate_factor(recipe, self.images_seen)
         self.generator_optimizer.param_groups[0]["lr"] = recipe.optimizer.generator_lr * factor
         self.discriminator_optimizer.param_groups[0]["lr"] = recipe.optimizer.discriminator_lr * factor
 
-        index = self.order.batch(self.images_seen, batch).to(self.device)
-        real = to_unit(self.images[index]).contiguous(memory_format=torch.channels_last)
+        for _ in range(recipe.optimizer.discriminator_steps):
+            real, labels = self._next_batch(phase)
+            statistics = self._update_discriminator(real, labels, phase)
+        statistics |= self._update_generator(real, labels, phase)
+
+        self.steps += 1
+        decay = ema.decay_of(self.images_per_step, recipe.ema_half_life_kimg, self.images_seen)
+        ema.update(self.average, self.generator, decay)
+        return {name: value.detach() for name, value in statistics.items()}
+
+    def _next_batch(self, phase: Phase | None) -> tuple[Tensor, Tensor | None]:
+        """This process's share of the next real pictures, and their labels; moves the clock."""
+        batch = self.recipe.optimizer.batch
+        index = self.order.batch(self.images_seen, batch)[self.share].to(self.device)
+        real = to_unit(self.images[index])
+        if self.recipe.data.horizontal_flips:
+            real = horizontal_flips(real, self.images_seen + self.share.start, self.recipe.seed)
+        real = real.contiguous(memory_format=torch.channels_last)
         if phase:
             real = at_stage(real, phase.resolution, phase.alpha)
-        labels = None if self.labels is None else self.labels[index]
+        self.images_seen += batch
+        return real, None if self.labels is None else self.labels[index]
 
-        # Discriminator
-        of_discriminator, of_generator = losses.LOSSES[recipe.loss]
-        penalty = recipe.penalty
+    def _update_discriminator(self, real: Tensor, labels: Tensor | None, phase: Phase | None) -> Statistics:
+        loss, penalty = LOSSES[self.recipe.loss], self.recipe.penalty
+
+        def discriminate(images: Tensor) -> Tensor:
+            return self.discriminator(self._seen(images), labels, phase)
+
         with self._autocast():
             with torch.no_grad():
-                fake = self._fakes(labels, phase)
+                fake = self.generator.fakes(self._latents(), labels, phase, self.recipe.style_mixing)
             real.requires_grad_(penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0)
             fake.requires_grad_(penalty.r2_gamma > 0)
-            real_logits = self.discriminator(real, labels, phase)
-            fake_logits = self.discriminator(fake, labels, phase)
-            discriminator_loss = of_discriminator(real_logits, fake_logits)
+            real_logits, fake_logits = discriminate(real), discriminate(fake)
+            discriminator_loss = self._discriminator_loss(real_logits, fake_logits)
         statistics = {
             "discriminator_loss": discriminator_loss,
+            "real_logit": real_logits.float().mean(),
+            "fake_logit": fake_logits.float().mean(),
             "real_probability": real_logits.float().sigmoid().mean(),
             "fake_probability": fake_logits.float().sigmoid().mean(),
         }
         total = discriminator_loss
         if real.requires_grad:
-            r1 = statistics["r1_penalty"] = gradient_penalty(real, real_logits)
+            r1 = statistics["r1_penalty"] = regularizers.gradient_penalty(real, real_logits)
             total = total + r1 * penalty.r1_gamma * penalty.r1_interval
         if fake.requires_grad:
-            r2 = statistics["r2_penalty"] = gradient_penalty(fake, fake_logits)
+            r2 = statistics["r2_penalty"] = regularizers.gradient_penalty(fake, fake_logits)
             total = total + r2 * penalty.r2_gamma
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.discriminator_optimizer.step()
+        if penalty.wgan_gp:
+            with self._autocast():
+                between = regularizers.wgan_gradient_penalty(discriminate, real.detach(), fake.detach())
+            statistics["wgan_gradient_penalty"] = between
+            total = total + between * penalty.wgan_gp
+        norm = self._descend(total, self.discriminator, self.discriminator_optimizer)
+        if penalty.weight_clip:
+            regularizers.clip_weights(self.discriminator, penalty.weight_clip)
+        return statistics | {"discriminator_gradient_norm": norm}
 
-        # Generator
+    def _update_generator(self, real: Tensor, labels: Tensor | None, phase: Phase | None) -> Statistics:
+        recipe, stabilizer, penalty = self.recipe, self.recipe.stabilizer, self.recipe.penalty
+        loss = LOSSES[recipe.loss]
+        real = real.detach()
+        statistics: Statistics = {}
         self.discriminator.requires_grad_(False)
         with self._autocast():
-            fake_logits = self.discriminator(self._fakes(labels, phase), labels, phase)
-            if recipe.loss == "relativistic":  # the only one whose generator looks at real pictures
-                real_logits = self.discriminator(real.detach(), labels, phase)
-            generator_loss = of_generator(real_logits.detach(), fake_logits)
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        generator_loss.backward()
-        self.generator_optimizer.step()
+            z = self._latents()
+            fake = self.generator.fakes(z, labels, phase, recipe.style_mixing)
+            discriminate = self._discriminator_ahead(real, fake, labels, phase)
+            fake_logits = discriminate(self._seen(fake))
+            real_logits = discriminate(self._seen(real)) if loss.compares else fake_logits  # else not looked at
+            generator_loss = total = loss.generator(real_logits, fake_logits)
+            if stabilizer.feature_matching:
+                real_features = self.discriminator.features(self._seen(real), labels, phase)
+                fake_features = self.discriminator.features(self._seen(fake), labels, phase)
+                matching = statistics["feature_matching"] = regularizers.feature_matching(real_features, fake_features)
+                total = total + stabilizer.feature_matching * (matching - total)
+            if stabilizer.mode_seeking:
+                other_z = self._latents()
+                other = self.generator.fakes(other_z, labels, phase, recipe.style_mixing)
+                seeking = statistics["mode_seeking"] = regularizers.mode_seeking(fake, other, z, other_z)
+                total = total + stabilizer.mode_seeking * seeking
+            if penalty.path_length and self.steps % penalty.path_length_interval == 0:
+                half = z[: len(z) // 2]  # as Karras et al.'s code: the penalty costs a second backward pass
+                ws = self.generator.styles(half, phase, recipe.style_mixing)
+                pictures = self.generator.synthesis(ws, phase, random_noise=True)
+                length, mean = regularizers.path_length(pictures, ws, self.path_length_mean)
+                self.path_length_mean = self.processes.average(mean)
+                statistics["path_length_penalty"] = length
+                total = total + length * penalty.path_length * penalty.path_length_interval
+        norm = self._descend(total, self.generator, self.generator_optimizer)
         self.discriminator.requires_grad_(True)
+        return statistics | {"generator_loss": generator_loss, "generator_gradient_norm": norm}
 
-        self.images_seen += batch
-        self.steps += 1
-        decay = ema.decay_of(batch, recipe.ema_half_life_kimg, self.images_seen)
-        ema.update(self.average, self.generator, decay)
-        statistics["generator_loss"] = generator_loss
-        return {name: value.detach() for name, value in statistics.items()}
+    def _discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        loss = LOSSES[self.recipe.loss]
+        if not loss.has_targets:
+            return loss.discriminator(real_logits, fake_logits)
+        low, high = self.recipe.stabilizer.real_target
+        target = regularizers.real_targets(real_logits.shape[-1], low, high, self.device)
+        return loss.discriminator(real_logits, fake_logits, target)
+
+    def _discriminator_ahead(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, phase: Phase | None
+    ) -> Discriminate:
+        """The discriminator as it is or, unrolled, as it will be, with the generator's part in that differentiable."""
+        if not self.recipe.stabilizer.unrolled_steps:
+            return lambda images: self.discriminator(images, labels, phase)
+
+        def loss_of(ahead: Callable[..., Tensor]) -> Tensor:
+            real_logits, fake_logits = (ahead(self._seen(images), labels, phase) for images in (real, fake))
+            return self._discriminator_loss(real_logits, fake_logits)
+
+        steps = self.recipe.stabilizer.unrolled_steps
+        parameters = unrolled(self.discriminator, self.discriminator_optimizer, loss_of, steps)
+        return lambda images: functional_call(self.discriminator, parameters, (images, labels, phase))
+
+    def _descend(self, total: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        """One optimiser step down the gradient of `total` -> the gradient's norm."""
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.processes.average_gradients(network.parameters())
+        norm = nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
+        optimizer.step()
+        return norm
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
-    def _fakes(self, labels: Tensor | None, phase: Phase | None) -> Tensor:
-        """A batch of the generator's pictures, of the classes that the real ones have."""
-        z = torch.randn(self.recipe.optimizer.batch, self.recipe.network.latent_size, device=self.device)
-        return self.generator.fakes(z, labels, phase, self.recipe.style_mixing)
+    def _latents(self) -> Tensor:
+        """This process's share of a batch of latents."""
+        size = (self.recipe.optimizer.batch, self.recipe.network.latent_size)
+        return torch.randn(size, generator=self.latent_source, device=self.device)[self.share]
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Pictures as the discriminator sees them: augmented, and under noise, real ones and generated ones alike."""
+        stabilizer = self.recipe.stabilizer
+        if stabilizer.diff_augment:
+            images = augment.diff_augment(images, stabilizer.diff_augment)
+        if std := augment.input_noise_std(stabilizer, self.images_seen):
+            images = augment.input_noise(images, std)
+        return images
 
     @torch.no_grad()
-    def sample_grid(self) -> np.ndarray:
-        """Pictures of the average at addresses (0, 0), (0, 1), ... -> (GRID, R, R, C) uint8; classes in turn."""
-        z = torch.from_numpy(latents(address_range(0, 0, GRID), self.recipe.network.latent_size)).to(self.device)
+    def pictures(self, n: int, seed: int = 0) -> np.ndarray:
+        """Pictures of the average at addresses (seed, 0 .. n-1) -> (n, r, r, C) uint8; classes in turn."""
         phase = phase_at(self.recipe, self.images_seen)
-        if self.classes:
-            pictures = self.average(z, torch.arange(GRID, device=self.device) % len(self.classes))
-        elif phase:
-            ws = self.average.mapping(z)[:, None, :].expand(-1, self.average.style_layers, -1)
-            pictures = self.average.synthesis(ws, phase)
-        else:
-            pictures = self.average(z)
-        return to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy()
+        parts = []
+        for start in range(0, n, SAMPLING_BATCH):
+            addresses = address_range(seed, start, min(SAMPLING_BATCH, n - start))
+            z = torch.from_numpy(latents(addresses, self.recipe.network.latent_size)).to(self.device)
+            if self.classes:
+                pictures = self.average(z, torch.arange(start, start + len(z), device=self.device) % len(self.classes))
+            elif phase:
+                ws = self.average.mapping(z)[:, None, :].expand(-1, self.average.style_layers, -1)
+                pictures = self.average.synthesis(ws, phase)
+            else:
+                pictures = self.average(z)
+            parts.append(to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(parts)
 
     def snapshot(self) -> dict[str, Any]:
         """What an export needs: the averaged generator, and where it came from."""
@@ -167,31 +267,39 @@ class Trainer:
             "recipe": self.recipe.as_dict(),
             "images_seen": self.images_seen,
             "seconds": self.seconds,
-            "device": describe_device(self.device),
+            "device": describe_device(self.device, self.processes.count),
             "git_revision": self.git_revision,
-            "channels": self.channels,
+            "channels": self.dataset.channels,
             "classes": list(self.classes) if self.classes else None,
-            "source": vars(self.source),
+            "source": vars(self.dataset.source),
             "average": self.average.state_dict(),
         }
 
     def state(self) -> dict[str, Any]:
-        """All that a run needs to go on: a snapshot and the rest."""
+        """All that a run needs to go on: a snapshot and the rest. Every process must call it."""
         return self.snapshot() | {
             "steps": self.steps,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "random": checkpoint.random_states(),
+            "path_length_mean": self.path_length_mean,
+            "latent_source": self.latent_source.get_state(),
+            "random": self.processes.gather(checkpoint.random_states()),  # of each process
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`. With another number of processes, what each draws for itself begins anew."""
         for name in ("generator", "discriminator", "average", "generator_optimizer", "discriminator_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         for name in ("images_seen", "steps", "seconds", "git_revision"):
             setattr(self, name, state[name])
-        checkpoint.restore_random_states(state["random"])
+        self.path_length_mean = state["path_length_mean"].to(self.device)
+        self.latent_source.set_state(state["latent_source"].cpu())
+        if len(state["random"]) == self.processes.count:
+            checkpoint.restore_random_states(state["random"][self.processes.rank])
+        else:
+            torch.manual_seed(self.recipe.seed + self.images_seen + self.processes.rank)
 
     def check_finite(self, statistics: dict[str, float]) -> None:
         """Raises TrainingDiverged if a statistic or a weight is not finite, naming the first."""
@@ -227,85 +335,3 @@ def from_checkpoint(path: Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the state in a checkpoint file."""
     state = checkpoint.load(path)
     return from_dict(state["recipe"]), state
-
-
-def run(
-    trainer: Trainer,
-    folder: Path,
-    *,
-    tick_kimg: float = 5.0,
-    snapshot_kimg: float = 50.0,
-    checkpoint_seconds: float = 180.0,
-) -> None:
-    """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
-
-    Every `snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`.
-
-    Raises Interrupted once saved, and TrainingDiverged with the last good checkpoint left as it was.
-    """
-    received: list[int] = []
-
-    def stop(signum: int, _: FrameType | None) -> None:
-        received.append(signum)
-
-    previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    monitor = Monitor(folder, trainer.recipe.total_kimg, trainer.kimg)
-    try:
-        _loop(trainer, monitor, received, tick_kimg, snapshot_kimg, checkpoint_seconds)
-    finally:
-        monitor.close()
-        for s, handler in previous.items():
-            signal.signal(s, handler)
-    if received and not trainer.finished:
-        raise Interrupted(received[0])
-
-
-def _loop(
-    trainer: Trainer,
-    monitor: Monitor,
-    received: list[int],
-    tick_kimg: float,
-    snapshot_kimg: float,
-    checkpoint_seconds: float,
-) -> None:
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    tick_began, tick_images = time.perf_counter(), trainer.images_seen
-    saved = time.perf_counter()
-    done = trainer.finished
-    while not done:
-        for name, value in trainer.step().items():
-            sums[name] = sums[name] + value if name in sums else value
-            counts[name] = counts.get(name, 0) + 1
-        done = trainer.finished or bool(received)  # read once: a signal from here on waits for the next step
-        if not done and not _passed(trainer, tick_kimg):
-            continue
-
-        statistics = {name: (total / counts[name]).item() for name, total in sums.items()}
-        trainer.check_finite(statistics)
-        now = time.perf_counter()
-        trainer.seconds += now - tick_began
-        phase = phase_at(trainer.recipe, trainer.images_seen)
-        monitor.tick(
-            {
-                "kimg": trainer.kimg,
-                "seconds": round(trainer.seconds, 2),
-                "kimg_per_second": (trainer.images_seen - tick_images) / 1000 / (now - tick_began),
-                **statistics,
-                **({"resolution": phase.resolution, "alpha": phase.alpha} if phase else {}),
-            }
-        )
-        sums, counts = {}, {}
-        if done or _passed(trainer, snapshot_kimg):
-            monitor.grid(trainer.sample_grid(), trainer.kimg, columns=10 if trainer.classes else 8)
-            checkpoint.save(monitor.folder / "snapshots" / f"{trainer.kimg:08.1f}.pt", trainer.snapshot())
-        if done or now - saved > checkpoint_seconds:
-            checkpoint.save(monitor.folder / "checkpoint.pt", trainer.state())
-            saved = time.perf_counter()
-        tick_began, tick_images = time.perf_counter(), trainer.images_seen
-
-
-def _passed(trainer: Trainer, every_kimg: float) -> bool:
-    """Whether the last step went over a multiple of `every_kimg`."""
-    every = round(every_kimg * 1000)
-    return trainer.images_seen // every > (trainer.images_seen - trainer.recipe.optimizer.batch) // every

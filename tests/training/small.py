@@ -9,7 +9,7 @@ from training.recipe import Recipe
 from training.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
-COMMON = ["optimizer.batch=16", "precision=float32", "seed=5"]
+COMMON = ["optimizer.batch=16", "precision=float32", "seed=5", "monitoring.snapshot_kimg=0.16"]
 MNIST = [
     "network.base_channels=8",
     "network.latent_size=16",
@@ -18,6 +18,7 @@ MNIST = [
     "total_kimg=0.32",
 ]
 OVERRIDES = {
+    "mlp-mnist": ["network.hidden_size=32", *MNIST[1:]],
     "dcgan-mnist": MNIST,
     "cgan-mnist": MNIST,
     "stylegan-lite-critters": [

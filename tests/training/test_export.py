@@ -14,7 +14,7 @@ from serving.engine.latents import address_range, latents
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from small import OVERRIDES, small_trainer
-from training import checkpoint, trainer
+from training import checkpoint, loop, trainer
 from training.errors import ExportError
 from training.export import export
 from training.monitor import new_run
@@ -26,7 +26,7 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A short finished run of each family."""
     job = small_trainer(request.param, cache)
     folder = new_run(tmp_path_factory.mktemp("runs"), job.recipe)
-    trainer.run(job, folder)
+    loop.run(job, folder)
     return folder
 
 

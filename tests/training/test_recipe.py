@@ -24,9 +24,22 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
         ("total_kimg=nan", "`total_kimg` (=nan) must be greater than 0."),
         ("total_kimg=-1", "`total_kimg` (=-1.0) must be greater than 0."),
         ("precision=fp16", "`precision` (='fp16') must be one of 'float32', 'bfloat16'."),
-        ("family=vae", "`family` (='vae') must be one of dcgan, cgan, stylegan."),
+        ("family=vae", "`family` (='vae') must be one of mlp, dcgan, cgan, stylegan."),
         ("network.base_channels=0", "`network.base_channels` (=0) must be at least 1."),
-        ("style_mixing=0.5", "`style_mixing` and `growing` are for family 'stylegan'."),
+        ("style_mixing=0.5", "`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'."),
+        ("penalty.path_length=2", "`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'."),
+        ("penalty.r1_gamma=-1", "`penalty.r1_gamma` (=-1.0) must be finite and not negative."),
+        ("penalty.r1_interval=0", "`penalty.r1_interval` (=0) must be greater than 0."),
+        ("optimizer.discriminator_steps=0", "`optimizer.discriminator_steps` (=0) must be greater than 0."),
+        ("stabilizer.input_noise=inf", "`stabilizer.input_noise` (=inf) must be finite and not negative."),
+        ("stabilizer.feature_matching=1.5", "`stabilizer.feature_matching` (=1.5) must be between 0 and 1."),
+        ("stabilizer.real_target=[0.9]", "`stabilizer.real_target` (=[0.9]) must be [low, high], 0 < low <= high."),
+        ("stabilizer.real_target=[1.2, 0.7]", "(=[1.2, 0.7]) must be [low, high], 0 < low <= high."),
+        ("stabilizer.real_target=[1.0, 1.2]", "(=[1.0, 1.2]) must have a mean of at most 1."),
+        ("penalty.wgan_gp=10", "choose `network.discriminator_norm` none or spectral."),
+        ("stabilizer.diff_augment=['colour']", "(='colour') must be one of 'color', 'translation', 'cutout'."),
+        ("loss=hinged", "`loss` (='hinged') must be one of 'minimax', 'non_saturating', 'wasserstein'"),
+        ("monitoring.on_alarm=panic", "`monitoring.on_alarm` (='panic') must be one of 'continue', 'stop'."),
         ("id", "override 'id' must be field=value"),
         ("id.x=1", "override 'id.x=1': `id` is a value, not a table."),
         ("data=3", "`data` (=3) must be a table."),
@@ -38,6 +51,12 @@ def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("loss", ["wasserstein", "hinge", "relativistic"])
+def test_a_label_cannot_be_smoothed_where_the_loss_has_none(loss: str):
+    with pytest.raises(RecipeError, match=f"for the losses 'minimax', 'non_saturating', 'least_squares'; '{loss}'"):
+        recipe.load("dcgan-mnist", [f"loss={loss}", "stabilizer.real_target=[0.9, 0.9]"])
+
+
 def test_overrides_reach_every_level_and_change_the_hash():
     plain, changed = recipe.load("dcgan-mnist"), recipe.load("dcgan-mnist", ["optimizer.batch=128", "seed=3"])
     assert (changed.optimizer.batch, changed.seed) == (128, 3)
@@ -45,7 +64,7 @@ def test_overrides_reach_every_level_and_change_the_hash():
 
 
 def test_a_missing_recipe_or_field_is_named(tmp_path: Path):
-    with pytest.raises(RecipeError, match="one of cgan-mnist, dcgan-mnist"):
+    with pytest.raises(RecipeError, match="one of cgan-mnist, dcgan-cifar10"):
         recipe.load("dcgan-mnits")
     path = tmp_path / "half.toml"
     path.write_text('id = "half"\nname = "Half"\nfamily = "dcgan"\n')

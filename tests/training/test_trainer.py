@@ -10,15 +10,45 @@ import pytest
 import torch
 
 from small import OVERRIDES, small_trainer
-from training import checkpoint, trainer
+from training import checkpoint, loop, trainer
 from training.errors import TrainingDiverged
 from training.monitor import new_run
 
 FAMILIES = list(OVERRIDES)
+# What has a state, a clock or draws of its own, each on the smallest family that has it.
+STABILIZERS = {
+    "spectral norm": ("dcgan-mnist", "network.discriminator_norm=spectral"),
+    "dropout": ("dcgan-mnist", "network.dropout=0.3"),
+    "minibatch discrimination": ("dcgan-mnist", "network.minibatch_discrimination=4"),
+    "noisy labels": ("mlp-mnist", "stabilizer.real_target=[0.7, 1.2]"),
+    "feature matching": ("mlp-mnist", "stabilizer.feature_matching=0.5"),
+    "mode seeking": ("cgan-mnist", "stabilizer.mode_seeking=0.1"),
+    "unrolling": ("mlp-mnist", "stabilizer.unrolled_steps=2"),
+    "several discriminators": ("dcgan-mnist", "stabilizer.discriminators=2", "penalty.r1_gamma=0.1"),
+    "augmentation": ("dcgan-mnist", "stabilizer.diff_augment=['color', 'translation', 'cutout']"),
+    "input noise": ("mlp-mnist", "stabilizer.input_noise=0.1", "stabilizer.input_noise_kimg=0.2"),
+    "horizontal flips": ("dcgan-mnist", "data.horizontal_flips=true"),
+    "critic": (
+        "mlp-mnist",
+        "loss=wasserstein",
+        "penalty.wgan_gp=10",
+        "optimizer.discriminator_steps=2",
+        "network.discriminator_norm=none",
+    ),
+    "weight clipping": ("mlp-mnist", "loss=wasserstein", "penalty.weight_clip=0.01"),
+    "lazy R1 and R2": (
+        "cgan-mnist",
+        "loss=relativistic",
+        "penalty.r1_gamma=1",
+        "penalty.r1_interval=3",
+        "penalty.r2_gamma=1",
+    ),
+    "path length": ("stylegan-lite-critters", "penalty.path_length=2", "penalty.path_length_interval=3"),
+}
 
 
 def run_to_end(job: trainer.Trainer, folder: Path) -> dict[str, Any]:
-    trainer.run(job, folder, tick_kimg=0.08, snapshot_kimg=0.16)
+    loop.run(job, folder, tick_kimg=0.08)
     return checkpoint.load(folder / "checkpoint.pt")
 
 
@@ -45,31 +75,58 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_stopped_and_resumed_run_is_the_unbroken_one_bit_for_bit(name: str, signum: int, tmp_path: Path, cache: Path):
-    whole_job = small_trainer(name, cache)
+def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_path: Path, cache: Path):
+    """The last states of an unbroken run, and of one that a signal stopped at its seventh step."""
+    whole_job = small_trainer(name, cache, *overrides)
     whole = run_to_end(whole_job, new_run(tmp_path, whole_job.recipe))
 
-    job = small_trainer(name, cache)
+    job = small_trainer(name, cache, *overrides)
     folder = new_run(tmp_path, job.recipe)
     stop_after(job, 7, signum)
-    with pytest.raises(trainer.Interrupted) as stop:
-        trainer.run(job, folder)
+    with pytest.raises(loop.Interrupted) as stop:
+        loop.run(job, folder)
     assert stop.value.signum == signum
 
     recipe, state = trainer.from_checkpoint(folder / "checkpoint.pt")
     assert state["steps"] == 7
     assert recipe == job.recipe
     torch.manual_seed(999)  # whatever the new process did before
-    resumed_job = small_trainer(name, cache)
+    resumed_job = small_trainer(name, cache, *overrides)
     resumed_job.restore(state)
     resumed = run_to_end(resumed_job, folder)
-
     for state in (whole, resumed):
         state.pop("seconds")
+        state.pop("watch")  # looks only when a snapshot is due, and the end of a session is such a time
+    return whole, resumed
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_stopped_and_resumed_run_is_the_unbroken_one_bit_for_bit(name: str, signum: int, tmp_path: Path, cache: Path):
+    whole, resumed = stopped_and_resumed(name, (), signum, tmp_path, cache)
     assert differences(whole, resumed) == []
     assert whole["steps"] == 20
+
+
+@pytest.mark.parametrize("stabilizer", STABILIZERS)
+def test_so_is_a_run_with_any_stabilizer(stabilizer: str, tmp_path: Path, cache: Path):
+    name, *overrides = STABILIZERS[stabilizer]
+    whole, resumed = stopped_and_resumed(name, tuple(overrides), signal.SIGTERM, tmp_path, cache)
+    assert differences(whole, resumed) == []
+
+
+@pytest.mark.parametrize("stabilizer", STABILIZERS)
+def test_every_stabilizer_changes_what_is_learned(stabilizer: str, tmp_path: Path, cache: Path):
+    """And leaves the average finite: it is really part of the step."""
+    name, *overrides = STABILIZERS[stabilizer]
+    states = []
+    for chosen in ((), tuple(overrides)):
+        job = small_trainer(name, cache, *chosen)
+        for _ in range(4):
+            statistics = job.step()
+        job.check_finite({key: value.item() for key, value in statistics.items()})
+        states.append(job.average.state_dict())
+    assert differences(*states)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -102,8 +159,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     job = small_trainer("dcgan-mnist", cache)
     folder = new_run(tmp_path, job.recipe)
     stop_after(job, 5, signal.SIGTERM)
-    with pytest.raises(trainer.Interrupted):
-        trainer.run(job, folder)
+    with pytest.raises(loop.Interrupted):
+        loop.run(job, folder)
     good = (folder / "checkpoint.pt").read_bytes()
 
     _, state = trainer.from_checkpoint(folder / "checkpoint.pt")
@@ -112,13 +169,13 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     with torch.no_grad():
         broken.discriminator.layers[2].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingDiverged, match=r"discriminator loss is nan at 0\.\d kimg; first seen in .*layers"):
-        trainer.run(broken, folder, tick_kimg=0.016)
+        loop.run(broken, folder, tick_kimg=0.016)
     assert (folder / "checkpoint.pt").read_bytes() == good
 
 
-def test_the_grid_is_the_average_at_fixed_addresses_and_draws_nothing(tmp_path: Path, cache: Path):
+def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters", cache)
     state = torch.get_rng_state()
-    first, second = job.sample_grid(), job.sample_grid()
+    first, second = job.pictures(64), job.pictures(64)
     assert torch.equal(torch.get_rng_state(), state)
     assert (first == second).all() and first.shape == (64, 8, 8, 3)  # it begins at 8 px

@@ -1,0 +1,87 @@
+"""Two processes are one run: the same gradients, one folder, one log, and no half checkpoint when one is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from small import COMMON, DATA, OVERRIDES
+from training import checkpoint, distributed
+from training.errors import RecipeError
+from two_processes import steps_of
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{HERE}"}
+TRAIN = ["train", "mlp-mnist", *OVERRIDES["mlp-mnist"], *COMMON, "--data", str(DATA), "--device", "cpu", "--threads", "1"]
+
+
+def test_gradients_over_two_processes_are_those_of_one_at_the_same_batch(tmp_path: Path):
+    command = [*TORCHRUN, str(HERE / "two_processes.py"), str(tmp_path / "two.pt")]
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
+    steps_of(3, distributed.Processes(), tmp_path / "one.pt")
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    assert one["images_seen"] == two["images_seen"] == 48
+    for a, b in zip(one["steps"], two["steps"], strict=True):
+        assert a["loss"].item() == pytest.approx(b["loss"].item(), rel=1e-5)
+        assert a["gradients"].keys() == b["gradients"].keys()
+        for name, gradient in a["gradients"].items():
+            assert (gradient - b["gradients"][name]).norm() <= 1e-4 * gradient.norm(), name  # rounding alone
+
+
+@pytest.mark.parametrize("launcher", ["--devices", "torchrun", "fabric run"])
+def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path):
+    if launcher == "--devices":
+        command = [sys.executable, "-m", "training", *TRAIN, "--devices", "2"]
+    elif launcher == "torchrun":
+        command = [*TORCHRUN, "-m", "training", *TRAIN]
+    else:
+        fabric = [sys.executable, "-m", "lightning.fabric.cli", "run"]
+        command = [*fabric, "--accelerator=cpu", "--devices=2", str(ROOT / "training" / "__main__.py"), *TRAIN]
+    done = subprocess.run(
+        [*command, "--runs", str(tmp_path)], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished at 0.3 kimg") == 1
+    (folder,) = tmp_path.iterdir()
+    state = checkpoint.load(folder / "checkpoint.pt")
+    assert state["images_seen"] == 320
+    assert len(state["random"]) == 2
+    assert "2 processes" in state["device"]
+    assert len((folder / "stats.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_path: Path):
+    options = ["--runs", str(tmp_path), "--tick-kimg", "0.05", "total_kimg=10000", "monitoring.snapshot_kimg=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *TRAIN, "--devices", "2", *options],
+        env=ENVIRONMENT | {"GANYMEDE_CHECKPOINT_SECONDS": "0"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for _ in range(8):
+        process.stdout.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    (folder,) = tmp_path.iterdir()
+    state = checkpoint.load(folder / "checkpoint.pt")
+    assert state["images_seen"] > 0
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    processes = distributed.Processes()
+    processes.count, processes.rank = 3, 1
+    assert processes.share(12) == slice(4, 8)
+    with pytest.raises(RecipeError, match=r"`optimizer.batch` \(=16\) must be a multiple of the 3 processes"):
+        processes.share(16)

@@ -1,0 +1,169 @@
+"""The training loop: moves a `Trainer` to the end of its recipe, shows how it goes, saves, and stops when it should."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training import checkpoint
+from training.alarms import Watch
+from training.errors import TrainingError
+from training.monitor import Monitor
+from training.schedule import phase_at
+from training.trainer import GRID, Trainer
+
+CHECKPOINT_SECONDS = 180.0
+WATCH_SEED = 1  # of the pictures looked at for collapse; the grid's is 0
+WATCH_PICTURES = 256
+
+Fid = Callable[[np.ndarray], float]  # pictures (N, H, W, C) uint8 -> their distance to real ones
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it has been saved."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Alarmed(TrainingError):
+    """The run was to stop on an alarm; it has been saved."""
+
+
+def run(trainer: Trainer, folder: Path, *, tick_kimg: float = 5.0, fid: Fid | None = None) -> None:
+    """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
+
+    Every `monitoring.snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`, and its
+    pictures are looked at for signs of collapse. `fid` measures them every `monitoring.fid_kimg`; the snapshot that it
+    finds best is kept as `snapshots/best.pt`.
+
+    Raises Interrupted or Alarmed once saved, and TrainingDiverged with the last good checkpoint left as it was.
+    """
+    received: list[int] = []
+
+    def stop(signum: int, _: FrameType | None) -> None:
+        received.append(signum)
+
+    previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stopped = _Loop(trainer, folder, tick_kimg, fid).run(received)
+    finally:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+    if stopped and not trainer.finished:
+        raise Interrupted(received[0] if received else signal.SIGTERM)  # the signal may have met another process
+
+
+class _Loop:
+    def __init__(self, trainer: Trainer, folder: Path, tick_kimg: float, fid: Fid | None) -> None:
+        self.trainer, self.folder, self.tick_kimg, self.fid = trainer, folder, tick_kimg, fid
+        self.first = trainer.processes.first
+        real = trainer.dataset
+        self.watch = Watch(
+            real.images,
+            real.labels,
+            len(real.classes) if real.classes else None,
+            trainer.recipe.monitoring.patience,
+            saturates=trainer.recipe.loss != "wasserstein",
+        )
+        path = folder / "checkpoint.pt"
+        if trainer.steps and path.exists():
+            self.watch.load_state_dict(checkpoint.load(path)["watch"])
+        self.monitor = Monitor(folder, trainer.recipe.total_kimg, trainer.kimg) if self.first else None
+
+    def run(self, received: list[int]) -> bool:
+        """-> whether a signal ended it."""
+        try:
+            return self._steps(received)
+        finally:
+            if self.monitor:
+                self.monitor.close()
+
+    def _steps(self, received: list[int]) -> bool:
+        trainer, processes = self.trainer, self.trainer.processes
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        tick_began, tick_images = time.perf_counter(), trainer.images_seen
+        saved = time.perf_counter()
+        stopped, done = False, trainer.finished
+        while not done:
+            for name, value in trainer.step().items():
+                sums[name] = sums[name] + value if name in sums else value
+                counts[name] = counts.get(name, 0) + 1
+            stopped = processes.any(bool(received))  # read once: a signal from here on waits for the next step
+            done = trainer.finished or stopped
+            if not done and not self._passed(self.tick_kimg):
+                continue
+
+            means = processes.average(torch.stack([sums[name] / counts[name] for name in sums]))
+            statistics = dict(zip(sums, means.tolist(), strict=True))
+            trainer.check_finite(statistics)
+            now = time.perf_counter()
+            trainer.seconds += now - tick_began
+            phase = phase_at(trainer.recipe, trainer.images_seen)
+            line = {
+                "kimg": trainer.kimg,
+                "seconds": round(trainer.seconds, 2),
+                "kimg_per_second": (trainer.images_seen - tick_images) / 1000 / (now - tick_began),
+                **statistics,
+                **({"resolution": phase.resolution, "alpha": phase.alpha} if phase else {}),
+            }
+            reason = self._look(line, done)
+            alarmed = processes.any(reason is not None and trainer.recipe.monitoring.on_alarm == "stop")
+            sums, counts = {}, {}
+            if processes.any(done or alarmed or now - saved > CHECKPOINT_SECONDS):
+                self._save()
+                saved = time.perf_counter()
+            if alarmed and not done:
+                raise Alarmed(f"stopped at {trainer.kimg:.1f} kimg: {reason or 'an alarm of the first process'}")
+            tick_began, tick_images = time.perf_counter(), trainer.images_seen
+        return stopped
+
+    def _look(self, line: dict[str, Any], done: bool) -> str | None:
+        """Records a line of statistics and, where they are due, a snapshot and what its pictures show -> an alarm."""
+        if self.monitor is None:
+            return None
+        trainer, monitoring = self.trainer, self.trainer.recipe.monitoring
+        measures_fid = self.fid is not None and (done or self._passed(monitoring.fid_kimg))
+        alarms = []
+        if done or measures_fid or self._passed(monitoring.snapshot_kimg):
+            count = max(WATCH_PICTURES, monitoring.fid_pictures if measures_fid else 0)
+            pictures = trainer.pictures(count, WATCH_SEED)
+            distance = self.fid(pictures[: monitoring.fid_pictures]) if self.fid and measures_fid else None
+            looked_at = torch.from_numpy(pictures[:WATCH_PICTURES]).permute(0, 3, 1, 2)
+            measures, alarms = self.watch.look(looked_at, line, distance)
+            line |= measures
+            self.monitor.grid(trainer.pictures(GRID), trainer.kimg, columns=10 if trainer.classes else 8)
+            self._keep(best=distance is not None and distance == self.watch.best_fid)
+        self.monitor.tick(line)
+        for alarm in alarms:
+            self.monitor.alarm(trainer.kimg, alarm)
+        return alarms[0].reason if alarms else None
+
+    def _keep(self, best: bool) -> None:
+        """Writes a snapshot; removes all but the last `keep_snapshots` and the best."""
+        folder, snapshot = self.folder / "snapshots", self.trainer.snapshot()
+        checkpoint.save(folder / f"{self.trainer.kimg:08.1f}.pt", snapshot)
+        if best:
+            checkpoint.save(folder / "best.pt", snapshot)
+        numbered = sorted(path for path in folder.glob("*.pt") if path.stem != "best")
+        for path in numbered[: -self.trainer.recipe.monitoring.keep_snapshots]:
+            path.unlink()
+
+    def _save(self) -> None:
+        state = self.trainer.state()
+        if self.first:
+            checkpoint.save(self.folder / "checkpoint.pt", state | {"watch": self.watch.state_dict()})
+
+    def _passed(self, every_kimg: float) -> bool:
+        """Whether the last step went over a multiple of `every_kimg`."""
+        every = round(every_kimg * 1000)
+        before = self.trainer.images_seen - self.trainer.images_per_step
+        return every > 0 and self.trainer.images_seen // every > before // every
