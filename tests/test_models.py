@@ -1,5 +1,6 @@
 """The models that ship are what their cards say: each is tested as it lies in models/, a new one without a new test."""
 
+import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -47,9 +48,12 @@ def test_the_sample_picture_is_the_models(model: Model):
 
 
 def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
-    trained = recipe.from_dict(model.document["training"]["recipe"])
+    recorded = model.document["training"]["recipe"]
+    trained = recipe.from_dict(recorded)
     assert trained == recipe.load(model.id)
-    assert model.document["training"]["recipe_sha256"] == trained.sha256
+    # of the fields that recipes had then: a field that came later has its default
+    sha256 = hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
+    assert model.document["training"]["recipe_sha256"] == sha256
     assert model.document["training"]["images_seen"] >= trained.total_kimg * 1000  # to its end
 
 
@@ -62,11 +66,11 @@ def test_the_readme_names_every_model_with_its_figures(model: Model):
 
 
 def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
-    """The bound lies three deviations of 200 pictures below the 96 % that the worst digit reaches in the card."""
+    """The first bound lies three deviations of 200 pictures below the second, which the card's figure must reach."""
     digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
     assert digit_models
     for model in digit_models:
         accuracy, _ = evaluate.judge_metrics(Runtime(model), JUDGE, per_class=200)
-        assert min(accuracy["by_class"].values()) > 0.92, json.dumps(accuracy["by_class"])
+        assert min(accuracy["by_class"].values()) > 0.93, json.dumps(accuracy["by_class"])
         published = next(m for m in model.document["metrics"] if m["name"] == "judge_worst_class")
-        assert published["value"] >= 0.96  # the mark to reach is 0.97
+        assert published["value"] >= 0.97
