@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     train.add_argument("--tick-kimg", type=float, default=5.0, help="between two lines of statistics (%(default)s)")
+    train.add_argument("--checkpoint-seconds", type=float, default=180.0, help="between two checkpoints (%(default)s)")
     train.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     train.add_argument("--dry-run", action="store_true", help="print networks, work and memory; train nothing")
     train.set_defaults(command=_train)
@@ -60,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
 
     export = commands.add_parser("export", help="write a run's generator as ONNX, checked, into a model repository")
-    export.add_argument("run", type=Path, help="run folder (its best snapshot, if FID was measured), or the file of one")
+    export.add_argument(
+        "run", type=Path, help="run folder (its best snapshot, if FID was measured), or the file of one"
+    )
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
     export.set_defaults(command=_export)
 
@@ -82,6 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--split", choices=["train", "test"], default="train")
     prepare.add_argument("--count", type=int, help="the first so many pictures")
     prepare.set_defaults(command=_data)
+
+    study = commands.add_parser("study", help="train every loss and stabiliser on small tasks, and compare")
+    study.add_argument("study", choices=["losses"], help="what is compared")
+    study.add_argument("--out", type=Path, default=Path("runs/study"), help="the study's folder (%(default)s)")
+    study.add_argument("--data", type=Path, default=Path("data"), help="data folder, with the judge (%(default)s)")
+    study.add_argument("--tasks", nargs="+", choices=["ring", "stacked-mnist"], default=["ring", "stacked-mnist"])
+    study.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
+    study.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
+    study.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (%(default)s)")
+    study.add_argument("--quick", action="store_true", help="runs of seconds, to see that all works")
+    study.set_defaults(command=_study)
     return parser
 
 
@@ -126,7 +140,7 @@ def _train(args: argparse.Namespace) -> int:
 
         fid = FidProbe(chosen, args.data, _inception(args), device)
     try:
-        loop.run(job, Path(folder), tick_kimg=args.tick_kimg, fid=fid)
+        loop.run(job, Path(folder), tick_kimg=args.tick_kimg, checkpoint_seconds=args.checkpoint_seconds, fid=fid)
     except loop.Interrupted as stop:
         if processes.first:
             print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
@@ -184,6 +198,12 @@ def _data(args: argparse.Namespace) -> int:
         few = len(counts) <= 20
         print(f"{len(counts)} classes" + (f": {shown}" if few else f", {min(counts)} to {max(counts)} pictures each"))
     return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from training.study.command import run
+
+    return run(args)
 
 
 def _inception(args: argparse.Namespace) -> Path | None:

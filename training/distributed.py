@@ -79,24 +79,24 @@ def launch(device: torch.device, devices: int | None) -> tuple[Processes, torch.
     `devices` processes are started on this machine (`--devices 2`); under `torchrun` or `fabric run` they are there
     already and are joined. Otherwise this process is alone and Fabric is not needed.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        options = {"devices": local, "num_nodes": int(os.environ["WORLD_SIZE"]) // local, "strategy": "ddp"}
-    elif os.environ.get("LT_CLI_USED") == "1":
+    if os.environ.get("LT_CLI_USED") == "1":
         options = {}  # `fabric run` has said it all
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+        options = {"accelerator": device.type, "devices": local, "num_nodes": nodes, "strategy": "ddp"}
     elif devices is not None and devices > 1:
-        options = {"devices": devices, "strategy": "ddp"}
+        options = {"accelerator": device.type, "devices": devices, "strategy": "ddp"}
     else:
         return Processes(), device
     try:
         from lightning.fabric import Fabric
     except ModuleNotFoundError as error:
         raise TrainingError("several processes need the package `lightning`: install `ganymede[train]`.") from error
-    if options:
-        options["accelerator"] = device.type
     try:
         fabric = Fabric(**options)
-        fabric.launch()
+        if options:
+            fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"`--devices` (={devices}): {error}") from error
     return Processes(fabric), fabric.device

@@ -18,7 +18,6 @@ from training.monitor import Monitor
 from training.schedule import phase_at
 from training.trainer import GRID, Trainer
 
-CHECKPOINT_SECONDS = 180.0
 WATCH_SEED = 1  # of the pictures looked at for collapse; the grid's is 0
 WATCH_PICTURES = 256
 
@@ -37,7 +36,14 @@ class Alarmed(TrainingError):
     """The run was to stop on an alarm; it has been saved."""
 
 
-def run(trainer: Trainer, folder: Path, *, tick_kimg: float = 5.0, fid: Fid | None = None) -> None:
+def run(
+    trainer: Trainer,
+    folder: Path,
+    *,
+    tick_kimg: float = 5.0,
+    checkpoint_seconds: float = 180.0,
+    fid: Fid | None = None,
+) -> None:
     """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
 
     Every `monitoring.snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`, and its
@@ -53,7 +59,7 @@ def run(trainer: Trainer, folder: Path, *, tick_kimg: float = 5.0, fid: Fid | No
 
     previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        stopped = _Loop(trainer, folder, tick_kimg, fid).run(received)
+        stopped = _Loop(trainer, folder, tick_kimg, checkpoint_seconds, fid).run(received)
     finally:
         for s, handler in previous.items():
             signal.signal(s, handler)
@@ -62,8 +68,11 @@ def run(trainer: Trainer, folder: Path, *, tick_kimg: float = 5.0, fid: Fid | No
 
 
 class _Loop:
-    def __init__(self, trainer: Trainer, folder: Path, tick_kimg: float, fid: Fid | None) -> None:
-        self.trainer, self.folder, self.tick_kimg, self.fid = trainer, folder, tick_kimg, fid
+    def __init__(
+        self, trainer: Trainer, folder: Path, tick_kimg: float, checkpoint_seconds: float, fid: Fid | None
+    ) -> None:
+        self.trainer, self.folder, self.fid = trainer, folder, fid
+        self.tick_kimg, self.checkpoint_seconds = tick_kimg, checkpoint_seconds
         self.first = trainer.processes.first
         real = trainer.dataset
         self.watch = Watch(
@@ -118,7 +127,7 @@ class _Loop:
             reason = self._look(line, done)
             alarmed = processes.any(reason is not None and trainer.recipe.monitoring.on_alarm == "stop")
             sums, counts = {}, {}
-            if processes.any(done or alarmed or now - saved > CHECKPOINT_SECONDS):
+            if processes.any(done or alarmed or now - saved > self.checkpoint_seconds):
                 self._save()
                 saved = time.perf_counter()
             if alarmed and not done:

@@ -19,7 +19,18 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{HERE}"}
-TRAIN = ["train", "mlp-mnist", *OVERRIDES["mlp-mnist"], *COMMON, "--data", str(DATA), "--device", "cpu", "--threads", "1"]
+TRAIN = [
+    "train",
+    "mlp-mnist",
+    *OVERRIDES["mlp-mnist"],
+    *COMMON,
+    "--data",
+    str(DATA),
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
 
 
 def test_gradients_over_two_processes_are_those_of_one_at_the_same_batch(tmp_path: Path):
@@ -42,8 +53,8 @@ def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path
     elif launcher == "torchrun":
         command = [*TORCHRUN, "-m", "training", *TRAIN]
     else:
-        fabric = [sys.executable, "-m", "lightning.fabric.cli", "run"]
-        command = [*fabric, "--accelerator=cpu", "--devices=2", str(ROOT / "training" / "__main__.py"), *TRAIN]
+        fabric = str(Path(sys.executable).with_name("fabric"))
+        command = [fabric, "run", "--accelerator=cpu", "--devices=2", str(ROOT / "training" / "__main__.py"), *TRAIN]
     done = subprocess.run(
         [*command, "--runs", str(tmp_path)], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -58,10 +69,10 @@ def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path
 
 
 def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_path: Path):
-    options = ["--runs", str(tmp_path), "--tick-kimg", "0.05", "total_kimg=10000", "monitoring.snapshot_kimg=1"]
+    options = ["--runs", str(tmp_path), "--tick-kimg", "0.05", "--checkpoint-seconds", "0", "total_kimg=10000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *TRAIN, "--devices", "2", *options],
-        env=ENVIRONMENT | {"GANYMEDE_CHECKPOINT_SECONDS": "0"},
+        env=ENVIRONMENT,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -77,6 +88,31 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_
     (folder,) = tmp_path.iterdir()
     state = checkpoint.load(folder / "checkpoint.pt")
     assert state["images_seen"] > 0
+
+    resumed = subprocess.Popen(  # by one process, where two were before
+        [
+            sys.executable,
+            "-m",
+            "training",
+            "train",
+            "--resume",
+            str(folder),
+            "--data",
+            str(DATA),
+            "--tick-kimg",
+            "0.05",
+        ],
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert resumed.stdout is not None
+    resumed.stdout.readline()
+    assert float(resumed.stdout.readline().split("/")[0]) > state["images_seen"] / 1000 - 0.05  # a tick, rounded
+    resumed.send_signal(signal.SIGINT)
+    resumed.communicate(timeout=60)
+    assert resumed.returncode == 128 + signal.SIGINT
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
