@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import data, features, metrics
+from training import features, metrics
 from training.recipe import Recipe
 
 

@@ -154,7 +154,9 @@ class Recipe:
         if target != (1.0, 1.0) and not LOSSES[self.loss].has_targets:
             having = ", ".join(repr(name) for name, loss in LOSSES.items() if loss.has_targets)
             raise RecipeError(f"`stabilizer.real_target` is for the losses {having}; {self.loss!r} has no target.")
-        if self.loss != "least_squares" and sum(target) > 2:  # the mean of the logistic losses' targets is a probability
+        if (
+            self.loss != "least_squares" and sum(target) > 2
+        ):  # the mean of the logistic losses' targets is a probability
             raise RecipeError(f"`stabilizer.real_target` (={list(target)}) must have a mean of at most 1.")
         if self.penalty.wgan_gp and getattr(self.network, "discriminator_norm", None) == "batch":
             raise RecipeError(
