@@ -1,0 +1,295 @@
+"""Training speed: the loop of every DCGAN tutorial against `training.trainer`, with the same networks, batch and data.
+
+    python -m benchmarks.training --config dcgan-28 --threads 2
+
+Each loop lives in a process of its own. They take turns, round by round, so that only one computes at a time; a ratio
+is of two neighbouring rounds, so that what else the machine does falls on both. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import matrix_rate, memory_of_tree
+from benchmarks.plain_loop import PlainLoop
+from serving.engine.cpus import available_cpus
+from training import critters, data
+from training.provenance import describe_device
+from training.recipe import Recipe, from_dict
+from training.trainer import Trainer
+
+CRITTERS = 10_000  # pictures in the folder that the 64 px configurations read
+MAX_WORKERS = 16
+WARM_UP_STEPS = 3
+POLL_SECONDS = 0.2  # between two looks at the memory of a loop: each takes 20 ms a process
+
+MNIST = {"name": "DCGAN, 28 px, MNIST", "data": {"name": "mnist", "resolution": 28}, "optimizer": {"batch": 64}}
+FOLDER = {"name": "DCGAN, 64 px, critters", "data": {"name": "folder", "resolution": 64}, "optimizer": {"batch": 128}}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "dcgan-28": MNIST | {"network": {"base_channels": 64}},
+    "dcgan-64": FOLDER | {"network": {"base_channels": 64}},
+    "dcgan-64-wide": FOLDER | {"network": {"base_channels": 128}},  # as Radford et al. 2016
+}
+
+
+class Job(NamedTuple):
+    """What both loops' processes are told."""
+
+    config: str
+    folder: Path
+    device: str
+    threads: int
+    workers: int  # of the plain loop's DataLoader
+    compile: bool  # our networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a loop says of itself once it is set up."""
+
+    generator_parameters: int
+    discriminator_parameters: int
+    batch: int
+    flops_per_image: float  # of a step's convolutions and products; a multiply-add is two
+
+
+class Round(NamedTuple):
+    images_per_second: float
+    statistics: dict[str, float]  # means over the round
+    cuda_memory: int | None  # peak since the start, in bytes
+
+
+def recipe_of(config: str) -> Recipe:
+    return from_dict({"id": config, "family": "dcgan", "total_kimg": 1e9, "precision": "bfloat16", **CONFIGS[config]})
+
+
+def prepare(recipe: Recipe, folder: Path) -> Path:
+    """The folder that both loops read; critters are rendered into it where they are missing."""
+    if recipe.data.name == "mnist":
+        return folder
+    pictures = folder / f"critters-{critters.SIZE}-png"
+    if not pictures.is_dir():
+        partial = pictures.with_suffix(".partial")
+        (partial / "critters").mkdir(parents=True, exist_ok=True)  # ImageFolder wants a folder for each class
+        for i, picture in enumerate(critters.render_range(0, CRITTERS)):
+            Image.fromarray(picture).save(partial / "critters" / f"{i:05d}.png")
+        partial.replace(pictures)  # whole or not at all
+    return pictures
+
+
+def set_up(loop: str, job: Job) -> PlainLoop | Trainer:
+    recipe, device = recipe_of(job.config), torch.device(job.device)
+    if loop == "plain":
+        return PlainLoop(recipe, job.folder, device, job.workers)
+    trainer = Trainer(recipe, data.load(recipe.data.name, job.folder, recipe.data.resolution), device)
+    if job.compile:
+        trainer.generator.compile()
+        trainer.discriminator.compile()
+    return trainer
+
+
+def take_rounds(parent: Connection, name: str, job: Job) -> None:
+    """A loop's process: sends its Facts, then for each number of seconds received a Round, until the pipe closes."""
+    torch.set_num_threads(job.threads)
+    device, batch = torch.device(job.device), recipe_of(job.config).optimizer.batch
+    loop = set_up(name, job)
+    with FlopCounterMode(display=False) as counter:
+        loop.step()
+    facts = Facts(
+        generator_parameters=sum(p.numel() for p in loop.generator.parameters()),
+        discriminator_parameters=sum(p.numel() for p in loop.discriminator.parameters()),
+        batch=batch,
+        flops_per_image=counter.get_total_flops() / batch,
+    )
+    parent.send(facts)
+    for _ in range(WARM_UP_STEPS):
+        loop.step()
+    with suppress(EOFError):
+        while True:
+            parent.send(one_round(loop, parent.recv(), batch, device))
+
+
+def one_round(loop: PlainLoop | Trainer, seconds: float, batch: int, device: torch.device) -> Round:
+    """Steps for so many seconds. Statistics are read once, at the end, as a run does at each of its ticks."""
+    sums: dict[str, Any] = {}
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < seconds:
+        for name, value in loop.step().items():
+            sums[name] = sums[name] + value if name in sums else value
+        steps += 1
+    means = {name: float(total) / steps for name, total in sums.items()}
+    cuda_memory = None
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        cuda_memory = torch.cuda.max_memory_allocated(device)
+    return Round(steps * batch / (time.perf_counter() - began), means, cuda_memory)
+
+
+class Contestant:
+    """A loop in its process, as seen from outside. Closing it ends the process."""
+
+    def __init__(self, name: str, job: Job, warm_up_seconds: float):
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=take_rounds, args=(theirs, name, job))
+        self.process.start()
+        theirs.close()
+        self.rounds: list[Round] = []
+        self.peak_memory = 0  # in bytes: of the device on CUDA, else of the process and its workers
+        # Memory is looked at during the set-up and a round that does not count, since each look takes time.
+        self.facts: Facts = self._reply(watched=True)
+        self.pipe.send(warm_up_seconds)
+        self.peak_memory = self._reply(watched=True).cuda_memory or self.peak_memory
+
+    def take_round(self, seconds: float) -> None:
+        self.pipe.send(seconds)
+        self.rounds.append(self._reply())
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def _reply(self, *, watched: bool = False) -> Any:
+        assert self.process.pid is not None
+        while watched and not self.pipe.poll(POLL_SECONDS):
+            self.peak_memory = max(self.peak_memory, memory_of_tree(self.process.pid))
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise SystemExit(f"error: the {self.name} loop ended early; the reason stands above.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """What was measured of one loop."""
+
+    precision: str
+    facts: Facts
+    peak_memory: int  # in bytes
+    images_per_second: list[float]  # one a round
+    statistics: dict[str, float]  # means of the last round
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    config: str
+    device: str
+    torch: str
+    workers: int
+    compiled: bool
+    plain: Loop
+    ours: Loop
+    ratios: list[float]  # ours to plain, one a round
+    matrix_rates: dict[str, list[float]]  # by precision, floating-point operations a second, one a round
+
+
+def measure(job: Job, seconds: float, rounds: int) -> Result:
+    recipe, device = recipe_of(job.config), torch.device(job.device)
+    torch.set_num_threads(job.threads)
+    matrix_rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    with ExitStack() as stack:
+        plain, ours = (stack.enter_context(closing(Contestant(name, job, seconds))) for name in ("plain", "ours"))
+        for _ in range(rounds):
+            for precision, rates in matrix_rates.items():
+                rates.append(matrix_rate(getattr(torch, precision), device))
+            for contestant in (plain, ours):
+                contestant.take_round(seconds)
+
+    def measured(contestant: Contestant, precision: str) -> Loop:
+        return Loop(
+            precision=precision,
+            facts=contestant.facts,
+            peak_memory=contestant.peak_memory,
+            images_per_second=[taken.images_per_second for taken in contestant.rounds],
+            statistics=contestant.rounds[-1].statistics,
+        )
+
+    return Result(
+        config=job.config,
+        device=describe_device(device),
+        torch=torch.__version__,
+        workers=job.workers,
+        compiled=job.compile,
+        plain=measured(plain, "float32"),
+        ours=measured(ours, recipe.precision),
+        ratios=[b.images_per_second / a.images_per_second for a, b in zip(plain.rounds, ours.rounds, strict=True)],
+        matrix_rates=matrix_rates,
+    )
+
+
+def table(result: Result) -> str:
+    """The result in Markdown."""
+    plain, ours, config = result.plain, result.ours, CONFIGS[result.config]
+    generator, discriminator = plain.facts.generator_parameters, plain.facts.discriminator_parameters
+    lines = [
+        f"{config['name']}, {config['network']['base_channels']} base channels, batch {plain.facts.batch} "
+        f"({generator:,} and {discriminator:,} parameters). {result.device}, torch {result.torch}; "
+        f"median (least to most) of {len(result.ratios)} rounds in turn.",
+        "",
+        "| loop | images/s | times | peak memory | times | multiply-adds an image | share of the matrix rate |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    workers = f"{result.workers} worker{'s' * (result.workers != 1)}"
+    names = {
+        f"plain, {plain.precision}, {workers}": (plain, "1"),
+        f"ours, {ours.precision}{', compiled' * result.compiled}": (ours, spread(result.ratios, ".2f")),
+    }
+    for name, (loop, times) in names.items():
+        rate = median(result.matrix_rates[loop.precision])
+        share = median(loop.images_per_second) * loop.facts.flops_per_image / rate
+        cells = [
+            name,
+            spread(loop.images_per_second, ",.0f"),
+            times,
+            f"{loop.peak_memory / 1e6:,.0f} MB",
+            f"{loop.peak_memory / plain.peak_memory:.2f}",
+            f"{loop.facts.flops_per_image / 2e6:,.1f} million",
+            f"{share:.0%} of {rate / 1e12:.3g} TFLOP/s",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    cpus = available_cpus()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--config", choices=CONFIGS, default="dcgan-28", help="(%(default)s)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
+    parser.add_argument("--threads", type=int, default=cpus, help="CPU threads of a loop (%(default)s)")
+    parser.add_argument("--workers", type=int, default=min(cpus, MAX_WORKERS), help="of the DataLoader (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each loop (%(default)s)")
+    parser.add_argument("--compile", action="store_true", help="our networks through torch.compile")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="writes every figure there")
+    args = parser.parse_args(arguments)
+    if sys.platform != "linux":
+        parser.error("memory is read from /proc, which only Linux has.")
+    folder = prepare(recipe_of(args.config), args.data)
+    job = Job(args.config, folder, args.device, args.threads, args.workers, args.compile)
+    result = measure(job, args.seconds, args.rounds)
+    if args.json:
+        args.json.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
