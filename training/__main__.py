@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("study", choices=["losses"], help="what is compared")
     study.add_argument("--out", type=Path, default=Path("runs/study"), help="the study's folder (%(default)s)")
     study.add_argument("--data", type=Path, default=Path("data"), help="data folder, with the judge (%(default)s)")
-    study.add_argument("--tasks", nargs="+", choices=["ring", "stacked-mnist"], default=["ring", "stacked-mnist"])
+    study.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"])
     study.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
     study.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
     study.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (%(default)s)")

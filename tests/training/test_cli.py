@@ -1,5 +1,6 @@
 """`python -m training` says what it does, and what is wrong."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from small import COMMON, DATA, OVERRIDES
+from training import checkpoint
 from training.__main__ import main
 
 RECIPE = ["dcgan-mnist", *OVERRIDES["dcgan-mnist"], *COMMON]
@@ -47,6 +49,33 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
 
     assert main(["export", str(run), "--models", str(tmp_path / "models")]) == 0
     assert (tmp_path / "models" / "dcgan-mnist" / "generator.onnx").is_file()
+
+
+def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: Path):
+    command = [sys.executable, "-m", "training", "train"]
+    options = ["--data", str(DATA), "--threads", "1", "--tick-kimg", "0.1", "--checkpoint-seconds", "0"]
+    new = [*command, *RECIPE, "total_kimg=1000", *options, "--runs", str(tmp_path)]
+    with subprocess.Popen(new, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not list(tmp_path.glob("*/checkpoint.pt")):
+            assert process.stdout.readline()
+        for _ in range(20):  # somewhere, perhaps within a write
+            process.stdout.readline()
+        process.kill()
+    (run,) = tmp_path.iterdir()
+    recorded = [json.loads(line)["kimg"] for line in (run / "stats.jsonl").read_text().splitlines(keepends=True)[:-1]]
+    saved = checkpoint.load(run / "checkpoint.pt")["images_seen"] / 1000
+    assert saved >= recorded[-1] - 0.2  # a tick is recorded, then saved; one of them may have been cut short
+
+    with subprocess.Popen([*command, "--resume", str(run), *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert float(process.stdout.readline().split("/")[0]) == pytest.approx(saved + 0.1, abs=0.06)  # the next tick
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    kimgs = [json.loads(line)["kimg"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert kimgs == sorted(set(kimgs))  # nothing is told twice
 
 
 @pytest.mark.parametrize(
