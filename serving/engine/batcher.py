@@ -7,7 +7,9 @@ Every waiting request has a fair share in it, so one for a single image is not s
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Condition, Thread
 
 import numpy as np
@@ -34,12 +36,22 @@ class Closed(Exception):
     """The batcher takes no new requests; it finishes those it accepted."""
 
 
+@dataclass(slots=True)
+class Times:
+    """Where the time of a request went, in seconds."""
+
+    queue: float = 0.0  # from its arrival to the first micro-batch with an image of it
+    compute: float = 0.0  # from there to its last image
+
+
 class _Request:
     """One call of `run`, and how far it is."""
 
     def __init__(self, inputs: dict[str, np.ndarray], deadline: float | None):
         self.inputs = inputs
         self.deadline = deadline
+        self.arrived = time.monotonic()
+        self.began: float | None = None
         self.size = len(next(iter(inputs.values())))
         self.taken = 0  # rows that went into micro-batches, or never will
         self.parts: list[np.ndarray] = []  # the pictures so far; the worker thread's own
@@ -65,17 +77,28 @@ class Batcher:
     """The queue of one model, and the thread that works it off.
 
     max_batch: images in a micro-batch, at most. max_queue: images waiting or under way; a request that would exceed it
-    is refused, but not by an empty queue, so that no request is too large for ever.
+    is refused, but not by an empty queue, so that no request is too large for ever. on_batch: told the images and the
+    seconds of each micro-batch, on the thread that computes them.
     """
 
-    def __init__(self, runtime: Runtime, *, max_batch: int = 64, max_queue: int = 2048):
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        max_batch: int = 64,
+        max_queue: int = 2048,
+        on_batch: Callable[[int, float], None] | None = None,
+    ):
         self._runtime = runtime
+        self._on_batch = on_batch
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._changed = Condition()  # guards what follows, and `taken` of the requests
         self._seconds_per_image = MICRO_BATCH_SECONDS / runtime.threads  # until it is measured
         self._requests: deque[_Request] = deque()  # those with rows still to take
         self._images = 0  # waiting or under way
+        self._reserved = 0  # for requests that are being prepared
+        self._computed = 0
         self._closed = False
         self._thread = Thread(target=self._work, name=f"batcher-{runtime.model.id}", daemon=True)
         self._thread.start()
@@ -85,18 +108,38 @@ class Batcher:
         """How many images wait or are under way."""
         return self._images
 
-    async def run(self, inputs: dict[str, np.ndarray], *, deadline: float | None = None) -> np.ndarray:
+    @property
+    def computed(self) -> int:
+        """How many images were computed since the start: as long as it grows, the model works."""
+        return self._computed
+
+    @contextmanager
+    def reserve(self, images: int) -> Iterator[None]:
+        """A place for a request that is being prepared; it is free again for `run` when the block ends.
+
+        So one that will be refused is refused at once. Raises Overloaded or Closed.
+        """
+        with self._changed:
+            self._check(images)
+            self._reserved += images
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved -= images
+
+    async def run(
+        self, inputs: dict[str, np.ndarray], *, deadline: float | None = None, times: Times | None = None
+    ) -> np.ndarray:
         """Rows of the last graph, as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
 
         deadline: on the clock of time.monotonic(). Cancelled and late requests are dropped between micro-batches.
-        Raises Overloaded, DeadlineExceeded, Closed, or what the inference raised.
+        times: filled in with where the time went. Raises Overloaded, DeadlineExceeded, Closed, or what the inference
+        raised.
         """
         request = _Request(inputs, deadline)
         with self._changed:
-            if self._closed:
-                raise Closed("The batcher is closed.")
-            if self._images and self._images + request.size > self._max_queue:
-                raise Overloaded(self._images * self._seconds_per_image)
+            self._check(request.size)
             self._requests.append(request)
             self._images += request.size
             self._changed.notify()
@@ -105,6 +148,10 @@ class Batcher:
         finally:
             with self._changed:
                 self._drop(request)  # cancelled: its remaining rows are not computed
+            if times is not None:
+                ended = time.monotonic()
+                began = ended if request.began is None else request.began
+                times.queue, times.compute = began - request.arrived, ended - began
 
     async def close(self) -> None:
         """Refuses new requests, finishes those it accepted, and ends the thread."""
@@ -112,6 +159,13 @@ class Batcher:
             self._closed = True
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
+
+    def _check(self, images: int) -> None:
+        if self._closed:
+            raise Closed("The batcher is closed.")
+        before = self._images + self._reserved
+        if before and before + images > self._max_queue:
+            raise Overloaded(before * self._seconds_per_image)
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -127,12 +181,16 @@ class Batcher:
         n = sum(rows.stop - rows.start for _, rows in batch)
         started = time.perf_counter()
         try:
-            return self._runtime.synthesize(_join(batch))
+            pictures = self._runtime.synthesize(_join(batch))
+            self._computed += n
+            return pictures
         finally:
-            seconds = (time.perf_counter() - started) / n
+            seconds = time.perf_counter() - started
             with self._changed:
                 self._images -= n
-                self._seconds_per_image += SMOOTHING * (seconds - self._seconds_per_image)
+                self._seconds_per_image += SMOOTHING * (seconds / n - self._seconds_per_image)
+            if self._on_batch is not None:
+                self._on_batch(n, seconds)
 
     def _next_batch(self) -> list[tuple[_Request, slice]]:
         """Waits for requests and cuts the next micro-batch from them; empty once closed and all is done."""
@@ -150,9 +208,11 @@ class Batcher:
         """Max-min fair: what a small request leaves of its share goes to larger ones, whose rest queues anew."""
         room = max(self._runtime.threads, min(self._max_batch, int(MICRO_BATCH_SECONDS / self._seconds_per_image)))
         sharing = [self._requests.popleft() for _ in range(min(room, len(self._requests)))]
-        batch = []
+        batch, now = [], time.monotonic()
         for i, request in enumerate(sorted(sharing, key=lambda request: request.size - request.taken)):
             share = min(request.size - request.taken, room // (len(sharing) - i))
+            if request.began is None:
+                request.began = now
             batch.append((request, slice(request.taken, request.taken + share)))
             request.taken += share
             room -= share

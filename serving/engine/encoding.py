@@ -2,6 +2,10 @@
 
 What a reply's body and an output file of the command line have in common. Formats go by name: png, jpeg, webp, gif,
 zip, npy and json.
+
+A PNG of one picture says in tEXt chunks what made it: `model` and `model_sha256`, its address as `seed` and `index`,
+and `label` and `truncation` where it has them. So it is the same bytes wherever the same picture was asked for as a PNG
+of its own at the same scale: alone, by its URL, in a zip or in JSON. A grid says `model` and `model_sha256`.
 """
 
 import base64
@@ -36,22 +40,36 @@ class Layout:
 
 def check_size(plan: Plan, layout: Layout, format: str, *, max_bytes: int | None = None) -> None:
     """Raises RequestError where all pixels together, one byte a channel, pass `max_bytes`, or a side the format's."""
+    spec, scale = plan.model.image, layout.scale
+    if max_bytes is not None and pixel_bytes(plan, layout, format) > max_bytes:
+        found = f"{len(plan)} pictures of {spec.width} x {spec.height} pixels"
+        if format != "npy":
+            found += f" at `scale` (={scale}) and `columns` (={layout.columns})"
+        raise RequestError("/scale", f"{found} pass {max_bytes // 2**20} MiB of pixels; ask for fewer or smaller ones.")
     if format == "npy":
         return
-    spec, scale = plan.model.image, layout.scale
-    edge = 0 if plan.sources is None else 1
-    columns, rows = layout.columns + edge, -(-len(plan) // layout.columns) + edge
-    width, height = columns * spec.width * scale, rows * spec.height * scale
-    if max_bytes is not None and width * height * spec.channels > max_bytes:
-        limit = f"{max_bytes // 2**20} MiB"
-        raise RequestError(
-            "/scale", f"`scale` (={scale}) makes {width} x {height} pixels; they must be within {limit}."
-        )
+    width, height = _size(plan, layout)
     if layout.animation and format in ("gif", "webp"):
         width, height = spec.width * scale, spec.height * scale
     if format in ONE_PICTURE and max(width, height) > images.MAX_SIDE[format]:
         found = f"`scale` (={scale}) and `columns` (={layout.columns}) make {width} x {height} pixels"
         raise RequestError("/columns", f"{found}; a side in {format} must be at most {images.MAX_SIDE[format]}.")
+
+
+def pixel_bytes(plan: Plan, layout: Layout, format: str) -> int:
+    """All pixels of a reply, one byte a channel, before they are packed."""
+    spec = plan.model.image
+    if format == "npy":
+        return len(plan) * spec.width * spec.height * spec.channels
+    width, height = _size(plan, layout)
+    return width * height * spec.channels
+
+
+def _size(plan: Plan, layout: Layout) -> tuple[int, int]:
+    """Width and height of all pictures as one."""
+    edge = 0 if plan.sources is None else 1
+    columns, rows = layout.columns + edge, -(-len(plan) // layout.columns) + edge
+    return columns * plan.model.image.width * layout.scale, rows * plan.model.image.height * layout.scale
 
 
 def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
@@ -60,7 +78,7 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
         return images.npy(pictures)
     pictures = images.enlarge(pictures, layout.scale)
     if format == "zip":
-        return images.archive(pictures, _manifest(plan))
+        return images.archive(_pngs(plan, pictures), _manifest(plan))
     if format == "json":
         return _json(plan, pictures)
     if layout.animation and format in ("gif", "webp"):
@@ -72,7 +90,27 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
         picture = images.mix_grid(pictures, sources[:rows], sources[rows:])
     else:
         picture = images.grid(pictures, layout.columns)
-    return {"png": images.png, "jpeg": images.jpeg, "webp": images.webp}[format](picture)
+    if format == "png":
+        return images.png(picture, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
+    return {"jpeg": images.jpeg, "webp": images.webp}[format](picture)
+
+
+def _pngs(plan: Plan, pictures: np.ndarray) -> list[bytes]:
+    return [images.png(picture, _text(plan, i)) for i, picture in enumerate(pictures)]
+
+
+def _text(plan: Plan, position: int | None = None) -> dict[str, str]:
+    """What a PNG says of itself: of the picture at `position`, or of pictures together."""
+    text = {"model": plan.model.id, "model_sha256": plan.model.sha256}
+    if position is None:
+        return text
+    if (address := plan.addresses[position]) is not None:
+        text |= {"seed": str(address.seed), "index": str(address.index)}
+    if plan.labels is not None:
+        text["label"] = str(plan.labels[position])
+    if plan.truncation is not None:
+        text["truncation"] = str(plan.truncation)
+    return text
 
 
 def _manifest(plan: Plan) -> dict[str, Any]:
@@ -82,14 +120,15 @@ def _manifest(plan: Plan) -> dict[str, Any]:
 
 def _json(plan: Plan, pictures: np.ndarray) -> bytes:
     entries = [
-        {**where, "png": base64.b64encode(images.png(picture)).decode()}
-        for picture, where in zip(pictures, _where(plan), strict=True)
+        {**where, "png": base64.b64encode(png).decode()}
+        for png, where in zip(_pngs(plan, pictures), _where(plan), strict=True)
     ]
     return json.dumps({**_origin(plan), "images": entries}, ensure_ascii=False).encode()
 
 
 def _origin(plan: Plan) -> dict[str, Any]:
-    return {"model": plan.model.id, "model_sha256": plan.model.sha256, "version": __version__}
+    origin = {"model": plan.model.id, "model_sha256": plan.model.sha256, "version": __version__}
+    return origin if plan.truncation is None else {**origin, "truncation": plan.truncation}
 
 
 def _where(plan: Plan) -> list[dict[str, Any]]:

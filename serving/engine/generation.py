@@ -38,6 +38,7 @@ class Plan:
     inputs: dict[str, np.ndarray]  # {"z"}, {"z", "label"} or {"w"}, each (N, ...), as Runtime.synthesize takes them
     addresses: list[Address | None]  # of each picture; None where it is between addresses, or a mix of two
     labels: list[int] | None  # the class of each picture; None for an unconditional model
+    truncation: float | None = None  # as it was asked for
     sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
 
     def __len__(self) -> int:
@@ -115,8 +116,8 @@ def interpolate(
     ends = _map(runtime, z, model.style, truncation) if space == "w" and model.style is not None else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
     if space == "w":
-        return Plan(model, {"w": path}, addresses, labels_of_frames)
-    return Plan(model, _inputs(runtime, path, labels_of_frames, truncation), addresses, labels_of_frames)
+        return Plan(model, {"w": path}, addresses, labels_of_frames, truncation)
+    return Plan(model, _inputs(runtime, path, labels_of_frames, truncation), addresses, labels_of_frames, truncation)
 
 
 def style_mix(
@@ -138,12 +139,12 @@ def style_mix(
     sources = _plan(runtime, [*rows, *columns], None, truncation)
     w = sources.inputs["w"]  # (R + C, L, W)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
-    return Plan(model, {"w": mixed}, [None] * len(mixed), None, sources)
+    return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
 
 
 def _plan(runtime: Runtime, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
     z = latents(addresses, runtime.model.latent_size)
-    return Plan(runtime.model, _inputs(runtime, z, labels, truncation), [*addresses], labels)
+    return Plan(runtime.model, _inputs(runtime, z, labels, truncation), [*addresses], labels, truncation)
 
 
 def _inputs(

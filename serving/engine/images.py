@@ -10,7 +10,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,8 @@ def mix_grid(mixes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return grid(cells.reshape(-1, *mixes.shape[1:]), len(columns) + 1)
 
 
-def png(image: np.ndarray) -> bytes:
-    """A PNG of 8-bit grey or RGB."""
+def png(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
+    """A PNG of 8-bit grey or RGB, with `text` as tEXt chunks: Latin-1, keywords of 1 to 79 characters."""
     height, width, channels = image.shape
     rows = np.ascontiguousarray(image).reshape(height, width * channels)
     filtered = np.empty((height, 1 + width * channels), np.uint8)
@@ -75,6 +75,7 @@ def png(image: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     chunks = (
         _png_chunk(b"IHDR", header),
+        *(_png_chunk(b"tEXt", f"{keyword}\0{value}".encode("latin-1")) for keyword, value in (text or {}).items()),
         _png_chunk(b"IDAT", zlib.compress(filtered.data, PNG_LEVEL)),
         _png_chunk(b"IEND", b""),
     )
@@ -110,14 +111,14 @@ def webp_animation(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
     return _animation(pictures, "WEBP", duration=round(1000 / fps), loop=loop, lossless=True, method=0)
 
 
-def archive(images: np.ndarray, manifest: Mapping[str, Any]) -> bytes:
-    """A zip of `manifest.json` and one PNG a picture, named as `file_name` says. Without dates."""
+def archive(pngs: Sequence[bytes], manifest: Mapping[str, Any]) -> bytes:
+    """A zip of `manifest.json` and the PNGs, named as `file_name` says. Without dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         file.writestr(zipfile.ZipInfo("manifest.json"), text, zipfile.ZIP_DEFLATED)
-        for position, image in enumerate(images):
-            file.writestr(zipfile.ZipInfo(file_name(position)), png(image))
+        for position, png in enumerate(pngs):
+            file.writestr(zipfile.ZipInfo(file_name(position)), png)
     return buffer.getvalue()
 
 

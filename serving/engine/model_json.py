@@ -1,8 +1,8 @@
 """The schema of `model.json`, version 1: a document from outside -> typed specifications, or a DocumentError."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ GRAPHS = {  # the files of each family, in the order they run
     "stylegan": ("mapping.onnx", "synthesis.onnx"),
 }
 MAX_FILE_BYTES = 2**31 - 1  # protobuf, and so ONNX without external data, ends there
+MAX_DEPTH = 32  # of lists and objects in each other; ours have 5
 
 
 class DocumentError(ValueError):
@@ -61,6 +62,10 @@ def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
     """The document as it stands and what it specifies. Raises DocumentError. Unknown fields are left alone."""
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
+        if _depth(document) > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other")
+        # It is shown to clients as it stands, so it may hold nothing that Python reads and no reply can say.
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"it is not valid JSON: {error}.") from None
     if not isinstance(document, dict):
@@ -70,6 +75,11 @@ def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _specification(fields: "_Fields") -> Specification:
@@ -157,7 +167,7 @@ class _Fields:
         return tuple(self.get(name, valid, "a list of integers"))
 
     def number(self, name: str) -> float:
-        return self.get(name, lambda v: type(v) in (int, float) and math.isfinite(v), "a number")
+        return self.get(name, lambda v: type(v) in (int, float) and abs(v) <= sys.float_info.max, "a number")
 
     def text(self, name: str) -> str:
         return self.get(name, lambda v: isinstance(v, str) and v != "", "a text that is not empty")

@@ -25,8 +25,6 @@ from serving.engine.model_json import GRAPHS
 from serving.engine.onnx_file import has_external_data
 from serving.engine.repository import Model
 
-onnxruntime.disable_telemetry_events()
-
 logger = logging.getLogger(__name__)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.engine import generation
-from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded
+from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times
 from serving.engine.repository import Model, load_model
 from serving.engine.runtime import Runtime
 
@@ -47,7 +48,7 @@ def runtime(model: Model) -> Gated:
 
 
 @asynccontextmanager
-async def batcher_of(runtime: Gated, **options: int) -> AsyncIterator[Batcher]:
+async def batcher_of(runtime: Gated, **options: Any) -> AsyncIterator[Batcher]:
     batcher = Batcher(runtime, max_batch=ROOM, **options)
     try:
         yield batcher
@@ -256,4 +257,61 @@ def test_an_event_loop_that_ended_does_not_end_the_batcher(runtime: Gated):
         await batcher.close()
 
     asyncio.run(leave())
+    asyncio.run(scenario())
+
+
+def test_it_tells_of_every_micro_batch_and_of_where_the_time_of_a_request_went(runtime: Gated):
+    told: list[tuple[int, float]] = []
+    waited, large = Times(), Times()
+
+    async def scenario() -> None:
+        async with batcher_of(runtime, on_batch=lambda images, seconds: told.append((images, seconds))) as batcher:
+            (first,) = await waiting(batcher, runtime)
+            others = [batcher.run(rows(runtime, 2), times=waited), batcher.run(rows(runtime, 20), times=large)]
+            tasks = [asyncio.create_task(other) for other in others]
+            await asyncio.sleep(0.05)
+            runtime.go.set()
+            await asyncio.gather(first, *tasks)
+            assert batcher.computed == 23
+
+    asyncio.run(scenario())
+    assert [images for images, _ in told] == [1, 12, 10] and all(seconds > 0 for _, seconds in told)
+    assert waited.queue > 0.04 and large.queue > 0.04, "both waited for the first micro-batch"
+    assert large.compute > 0
+
+
+def test_a_request_that_was_never_begun_has_only_waited(runtime: Gated):
+    times = Times()
+
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            (first,) = await waiting(batcher, runtime)
+            late = asyncio.create_task(batcher.run(rows(runtime, 2), deadline=time.monotonic() + 0.01, times=times))
+            await asyncio.sleep(0.05)
+            runtime.go.set()
+            await first
+            with pytest.raises(DeadlineExceeded):
+                await late
+
+    asyncio.run(scenario())
+    assert times.queue > 0.04 and times.compute == 0
+
+
+def test_what_is_being_prepared_has_its_place_in_the_queue(runtime: Gated):
+    async def scenario() -> None:
+        async with batcher_of(runtime, max_queue=10) as batcher:
+            with batcher.reserve(1000):  # the queue is empty
+                with pytest.raises(Overloaded), batcher.reserve(1):
+                    pass
+                with pytest.raises(Overloaded):
+                    await batcher.run(rows(runtime, 1))
+            tasks = await waiting(batcher, runtime, rows(runtime, 6))
+            with batcher.reserve(3), pytest.raises(Overloaded), batcher.reserve(1):
+                pass
+            tasks.append(asyncio.create_task(batcher.run(rows(runtime, 3))))
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+        with pytest.raises(Closed), batcher.reserve(1):
+            pass
+
     asyncio.run(scenario())

@@ -40,6 +40,13 @@ def test_a_png_holds_exactly_the_pixels_and_grey_stays_grey(pictures: np.ndarray
 
 
 @BOTH
+def test_a_png_carries_text_beside_the_same_pixels(pictures: np.ndarray):
+    picture = decode(images.png(pictures[0], {"model": "m", "seed": str(2**64 - 1)}))
+    assert picture.info == {"model": "m", "seed": "18446744073709551615"}
+    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
+
+
+@BOTH
 def test_a_png_of_a_view_is_that_of_a_copy(pictures: np.ndarray):
     view = pictures[0][::-1, ::2]
     assert images.png(view) == images.png(view.copy())
@@ -152,12 +159,13 @@ def test_an_animation_of_one_frame(animate):
 
 @BOTH
 def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray):
-    with zipfile.ZipFile(io.BytesIO(images.archive(pictures, {"model": "é", "n": 2**64 - 1}))) as file:
+    pngs = [images.png(picture) for picture in pictures]
+    with zipfile.ZipFile(io.BytesIO(images.archive(pngs, {"model": "é", "n": 2**64 - 1}))) as file:
         assert file.testzip() is None
         assert file.namelist() == ["manifest.json", *(f"00{i}.png" for i in range(6))]
         assert json.loads(file.read("manifest.json")) == {"model": "é", "n": 2**64 - 1}
-        for i, picture in enumerate(pictures):
-            assert file.read(images.file_name(i)) == images.png(picture)
+        for i, png in enumerate(pngs):
+            assert file.read(images.file_name(i)) == png
 
 
 def test_npy_is_numpys_own_format():
@@ -174,7 +182,7 @@ def test_npy_is_numpys_own_format():
         lambda: images.jpeg(RGB[0]),
         lambda: images.gif(RGB, fps=10, loop=True),
         lambda: images.webp_animation(RGB, fps=10, loop=True),
-        lambda: images.archive(RGB, {"a": 1}),
+        lambda: images.archive([images.png(picture) for picture in RGB], {"a": 1}),
         lambda: images.npy(RGB),
     ],
 )
