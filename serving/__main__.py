@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
     generate.set_defaults(command=_generate)
 
+    openapi = commands.add_parser("openapi", help="print the OpenAPI document of the HTTP API")
+    openapi.set_defaults(command=_openapi)
+
     models = commands.add_parser("models", parents=[repository], help="list the model repository")
     models.set_defaults(command=_models)
     return parser
@@ -104,7 +108,8 @@ def _serve(args: argparse.Namespace) -> int:
         settings = Settings.from_environment()
     except ValueError as error:
         raise CommandError(error) from None
-    return serve(args.host, args.port, args.models or settings.models, args.workers or settings.workers)
+    settings = replace(settings, models=args.models or settings.models, workers=args.workers or settings.workers)
+    return serve(args.host, args.port, settings)
 
 
 def _generate(args: argparse.Namespace) -> int:
@@ -141,6 +146,13 @@ def _generate(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.output} cannot be written: {error.strerror}.") from None
     last = args.start + args.n - 1
     print(f"{args.output}: {model.id}, seed {seed}, index {args.start}" + (f" to {last}" if args.n > 1 else ""))
+    return 0
+
+
+def _openapi(args: argparse.Namespace) -> int:
+    from serving.api import openapi
+
+    print(openapi.text(), end="")
     return 0
 
 

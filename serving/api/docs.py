@@ -1,37 +1,47 @@
-"""The interactive page of the API and the OpenAPI document that it shows.
+"""The interactive page of the API and the OpenAPI document that it shows. Nothing of it is loaded from elsewhere."""
 
-The document and the Swagger UI files are BentoML's; the page is not, for BentoML's own loads a tracker.
-"""
+from functools import cache
+from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import Response
 
-from serving import __version__
+from serving.api import openapi as document
+from serving.api.problems import Problem
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Ganymede</title>
-<link rel="stylesheet" href="static_content/swagger-ui.css">
-<div id="api"></div>
-<script src="static_content/swagger-ui-bundle.js" charset="utf-8"></script>
-<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#api"});</script>
-</html>
-"""
+FOLDER = Path(__file__).parent / "pages"
+MEDIA_TYPES = {"docs.js": "text/javascript; charset=utf-8", "docs.css": "text/css; charset=utf-8"}
+# A page that shows what servers answer runs no script but its own, and asks nobody else.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 async def page(request: Request) -> Response:
     """`GET /` and `GET /docs`."""
-    return HTMLResponse(PAGE)
+    headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(_read("docs.html"), media_type="text/html", headers=headers)
+
+
+async def part(request: Request) -> Response:
+    """`GET /docs/{file}`: what the page is made of."""
+    name = request.path_params["file"]
+    if name not in MEDIA_TYPES:
+        raise Problem(404, "unknown-route", f"There is nothing at {request.url.path}.")
+    return Response(_read(name), headers={"Content-Type": MEDIA_TYPES[name]})
 
 
 async def openapi(request: Request) -> Response:
     """`GET /openapi.json`."""
-    document = request.app.state.service.openapi_spec.asdict()
-    document["info"] = {
-        "title": "Ganymede",
-        "version": __version__,
-        "description": "Pictures from generative adversarial networks.",
-    }
-    del document["paths"]["/metrics"]  # BentoML's, which are off
-    return JSONResponse(document)
+    return Response(_document(), media_type="application/json")
+
+
+@cache
+def _document() -> str:
+    return document.text()
+
+
+@cache
+def _read(name: str) -> bytes:
+    return (FOLDER / name).read_bytes()

@@ -1,126 +1,241 @@
-"""What stands before every route: request ids, what a POST may carry, and errors in one form.
+"""What stands before every route: who may ask, what a POST may carry, and every error in one form.
 
-An ASGI middleware, outside everything that could answer with a page or a traceback of its own.
+An ASGI middleware, outside everything that could answer with a page or a traceback of its own. POST goes on to BentoML,
+all else to our own pages: what neither lists does not exist.
 """
 
+import asyncio
 import logging
-import re
-import uuid
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
-from pydantic import BaseModel
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import problems
+from serving.api import logs, problems
+from serving.api.admission import Admission
+from serving.api.cors import Cors
+from serving.api.exchange import Exchange
+from serving.api.health import Health
+from serving.api.keys import Keys
+from serving.api.metrics import Metrics
 from serving.api.problems import Problem
+from serving.api.quota import Quota
+from serving.api.schemas import Body
+from serving.api.settings import Settings
+from serving.api.tracing import Tracing
 from serving.api.validation import parse_json
 
-BODY_KEY = "ganymede.body"
-"""Where the parsed body of a POST waits in the ASGI scope."""
-
 MAX_BODY_BYTES = 64 * 1024
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # what is echoed goes into logs: nothing that could end a line
-
-# No route redirects. Starlette's router does, from /v1/sample/ to a host of the sender's choosing.
-REDIRECTS = {301, 302, 303, 307, 308}
+BENTOML_PATHS = ("/schema.json",)  # what BentoML's clients read first
+OPEN_PATHS = ("/livez", "/readyz")  # an orchestrator has no key
+COUNTED_PREFIX = "/v1/"  # what a quota is spent on
+TIMED_PREFIX = "/v1/images/"  # besides the POST routes, what has a deadline
 
 logger = logging.getLogger("ganymede")
 
 
 class Gate:
-    """`bodies` maps the path of every POST route to the model of its body."""
+    """`pages` answers GET; `bodies` maps the path of each POST route, which `app` answers, to the model of its body.
 
-    def __init__(self, app: ASGIApp, bodies: Mapping[str, type[BaseModel]]):
+    `check` raises the Problem of a body that asks for more than there is room for, or of nothing that is there.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        pages: ASGIApp,
+        bodies: Mapping[str, type[Body]],
+        check: Callable[[Body], None],
+        settings: Settings,
+        metrics: Metrics,
+        health: Health,
+        keys: Keys | None,
+        quota: Quota | None,
+        tracing: Tracing | None,
+    ):
         self.app = app
+        self.pages = pages
         self.bodies = bodies
+        self.check = check
+        self.settings = settings
+        self.metrics = metrics
+        self.health = health
+        self.keys = keys
+        self.quota = quota
+        self.tracing = tracing
+        self.cors = Cors(settings.cors_origins)
+        self.admission = Admission()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        reply = Reply(scope, send)
+        headers = Headers(scope=scope)
+        exchange = Exchange.of(scope, headers)
+        reply = Reply(self, scope, headers, exchange, send)
+        self.metrics.began()
         try:
-            body = self.bodies.get(scope["path"]) if scope["method"] == "POST" else None
-            if body is not None:
-                scope[BODY_KEY] = parse_json(body, await read_body(Headers(scope=scope), receive))
-            await self.app(scope, receive, reply.send)
+            if self.cors.is_preflight(exchange.method, headers):
+                await reply.empty(204, self.cors.preflight())
+            else:
+                await self._admit(scope, headers, exchange, receive)
+                await self._app(exchange)(scope, receive, reply.send)
         except Problem as problem:
             await reply.refuse(problem)
-        except ClientGone:
-            # Nobody hears it, but BentoML's timeout would wait a minute for a first word.
-            await reply.refuse(Problem(400, "incomplete-body", "The connection ended before the body did."))
         except Exception:
-            logger.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
+            logger.exception(
+                "%s %s failed", exchange.method, exchange.path, extra={logs.FIELDS: {"request_id": exchange.request_id}}
+            )
             if reply.started:
                 raise  # too late for another answer: the server cuts the connection
-            await reply.refuse(problems.of_status(500, scope["path"], scope["method"]))
+            await reply.refuse(problems.of_status(500, exchange.path, exchange.method))
+        finally:
+            self.leave(exchange)
+            reply.end()
+            self.metrics.ended()
         return None
+
+    def _app(self, exchange: Exchange) -> ASGIApp:
+        return self.app if exchange.path in self.bodies or exchange.path in BENTOML_PATHS else self.pages
+
+    async def _admit(self, scope: Scope, headers: Headers, exchange: Exchange, receive: Receive) -> None:
+        """Raises the Problem of a request that goes no further; leaves its body and deadline in `exchange`."""
+        path = exchange.path
+        if self.keys is not None and path not in OPEN_PATHS:
+            name = self.keys.name(headers.get("authorization"))
+            if name is None:
+                raise problems.unauthorized()
+            exchange.client = name
+        if self.quota is not None and path.startswith(COUNTED_PREFIX):
+            self.quota.check(exchange.client)
+        model = self.bodies.get(path)
+        if model is not None or path.startswith(TIMED_PREFIX):
+            exchange.limit(headers.get("x-request-timeout"), self.settings.timeout)
+        if model is None:
+            if path.startswith(TIMED_PREFIX):
+                self._enter(exchange)
+            return
+        if exchange.method != "POST":
+            raise problems.method_not_allowed(path, exchange.method, "POST")
+        body = await read_body(headers, receive, self.settings.read_timeout)
+        self._enter(exchange)
+        exchange.body = parse_json(model, body)
+        self.check(exchange.body)
+
+    def _enter(self, exchange: Exchange) -> None:
+        self.admission.enter()
+        exchange.admitted = True
+
+    def leave(self, exchange: Exchange) -> None:
+        """The reply begins, or there will be none."""
+        if exchange.admitted:
+            exchange.admitted = False
+            self.admission.leave()
+
+    def record(self, exchange: Exchange, scope: Scope, headers: Headers) -> None:
+        """Counts, logs and traces a request, once its reply is complete."""
+        seconds = time.monotonic() - exchange.arrived
+        route = exchange.path if exchange.path in self.bodies else getattr(scope.get("route"), "path", "unknown")
+        self.metrics.answered(exchange, route, seconds)
+        if exchange.path not in OPEN_PATHS:
+            logs.answered(exchange, route, seconds)
+            if self.tracing is not None:
+                self.tracing.answered(exchange, route, headers, seconds)
 
 
 class Reply:
-    """Passes an answer on with its request id, or a problem document in the place of an error without one."""
+    """Passes an answer on with the headers that all have; in the place of an error it sends a problem document."""
 
-    def __init__(self, scope: Scope, send: Send):
-        self.scope = scope
+    def __init__(self, gate: Gate, scope: Scope, request: Headers, exchange: Exchange, send: Send):
         self.started = False
+        self._gate = gate
+        self._scope = scope
+        self._request = request
+        self._exchange = exchange
         self._send = send
         self._replaced = False
-        sent = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        self._recorded = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            status = message["status"]
-            if status in REDIRECTS:
-                status = 404
+            status, headers = message["status"], MutableHeaders(raw=message.setdefault("headers", []))
             if status >= 400:
                 self._replaced = True
                 return await self.refuse(self._explain(status, headers))
-            headers["X-Request-Id"] = self.request_id
-            self.started = True
+            self._begin(status, headers)
+        elif not self._replaced and not message.get("more_body", False):
+            self.end()
         if not self._replaced:
             await self._send(message)
         return None
 
     async def refuse(self, problem: Problem) -> None:
-        body = problem.document(instance=self.scope["path"], request_id=self.request_id)
+        exchange = self._exchange
+        exchange.problem = problem
+        body = problem.document(instance=exchange.path, request_id=exchange.request_id)
         headers = MutableHeaders(problem.headers)
         headers["Content-Type"] = problems.MEDIA_TYPE
         headers["Content-Length"] = str(len(body))
-        headers["X-Request-Id"] = self.request_id
-        self.started = True
+        self._begin(problem.status, headers)
         await self._send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
+        self.end()
         await self._send({"type": "http.response.body", "body": body})
+
+    async def empty(self, status: int, headers: Mapping[str, str]) -> None:
+        raw = MutableHeaders(headers)
+        self._begin(status, raw)
+        self.end()
+        await self._send({"type": "http.response.start", "status": status, "headers": raw.raw})
+        await self._send({"type": "http.response.body"})
+
+    def end(self) -> None:
+        """Records the request, once: just before the last byte goes, or where none ever does."""
+        if not self._recorded:
+            self._recorded = True
+            self._gate.record(self._exchange, self._scope, self._request)
+
+    def _begin(self, status: int, headers: MutableHeaders) -> None:
+        self.started = True
+        self._gate.leave(self._exchange)
+        self._exchange.status = status
+        headers["X-Request-Id"] = self._exchange.request_id
+        headers["X-Content-Type-Options"] = "nosniff"
+        self._gate.cors.add(self._request, headers)
+        if self._gate.health.draining:
+            headers["Connection"] = "close"  # the next request finds a server that stays
 
     def _explain(self, status: int, headers: Headers) -> Problem:
         """The problem a route left for this answer, or one that says what the status and the headers do."""
-        if problems.SCOPE_KEY in self.scope:
-            return self.scope[problems.SCOPE_KEY]
-        problem = problems.of_status(status, self.scope["path"], self.scope["method"])
+        if self._exchange.problem is not None:
+            return self._exchange.problem
+        problem = problems.of_status(status, self._exchange.path, self._exchange.method)
         problem.headers |= {name: headers[name] for name in ("allow", "retry-after") if name in headers}
         return problem
 
 
-class ClientGone(Exception):
-    """The connection ended before the body did; nobody is left to answer."""
+async def read_body(headers: Headers, receive: Receive, seconds: float) -> bytes:
+    """The body of a JSON request, refused while it arrives where it is no JSON, too long or too slow.
 
-
-async def read_body(headers: Headers, receive: Receive) -> bytes:
-    """The body of a JSON request, refused while it arrives where it is no JSON or too long: Problem 415 or 413."""
+    Raises Problem 415, 413 or 408, or 400 where the sender left, and nobody hears it.
+    """
     content_type = headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise problems.unsupported_media_type(content_type)
     announced = headers.get("content-length", "0")
-    if len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
+    if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
         raise problems.body_too_large(MAX_BODY_BYTES)
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise problems.body_too_large(MAX_BODY_BYTES)
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise problems.incomplete_body()
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise problems.body_too_large(MAX_BODY_BYTES)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise problems.slow_request(seconds) from None

@@ -2,21 +2,20 @@
 
 import asyncio
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
+from serving.api.exchange import Exchange
+from serving.api.metrics import Metrics
 from serving.api.problems import draining, late, overloaded, unknown_model
 from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded
 from serving.engine.repository import Model, load_repository
 from serving.engine.runtime import Runtime
-
-DEADLINE_SECONDS = 30
-"""From a request's arrival to its last picture. Half of what BentoML waits before it gives up on an answer."""
 
 
 @cache
@@ -32,33 +31,57 @@ def load_runtimes(folder: Path) -> tuple[Runtime, ...]:
 class Generator:
     runtime: Runtime
     batcher: Batcher
+    metrics: Metrics
 
     @property
     def model(self) -> Model:
         return self.runtime.model
 
-    async def draw(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Rows of the last graph -> pictures (N, H, W, C) uint8. Raises Problem 503, overloaded or draining, or 504."""
+    @contextmanager
+    def reserve(self, images: int) -> Iterator[None]:
+        """While a request for so many images is planned. Raises Problem 503 where `draw` would, at next to no cost."""
         try:
-            return await self.batcher.run(inputs, deadline=time.monotonic() + DEADLINE_SECONDS)
+            with self.batcher.reserve(images):
+                yield
         except Overloaded as error:
-            raise overloaded(max(1, math.ceil(error.retry_after))) from None
-        except DeadlineExceeded:
-            raise late(DEADLINE_SECONDS) from None
+            raise overloaded(retry_after(error.retry_after)) from None
         except Closed:
             raise draining() from None
+
+    async def draw(self, inputs: dict[str, np.ndarray], exchange: Exchange) -> np.ndarray:
+        """Rows of the last graph -> pictures (N, H, W, C) uint8. Raises Problem 503, overloaded or draining, or 504."""
+        images = len(next(iter(inputs.values())))
+        self.metrics.queued(self.model.id, images)
+        try:
+            return await self.batcher.run(inputs, deadline=exchange.deadline, times=exchange.times)
+        except DeadlineExceeded:
+            raise late(exchange.deadline - exchange.arrived) from None
+        except Overloaded as error:
+            raise overloaded(retry_after(error.retry_after)) from None
+        except Closed:
+            raise draining() from None
+        finally:
+            self.metrics.queued(self.model.id, -images)
 
 
 class Generators:
     """Every model of a repository. Made on the event loop that will use it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, metrics: Metrics, *, max_queue: int):
         """Raises ModelError where a model is not what its model.json says, or makes no picture."""
-        self._by_id = {runtime.model.id: Generator(runtime, Batcher(runtime)) for runtime in load_runtimes(folder)}
+        self._by_id: dict[str, Generator] = {}
+        for runtime in load_runtimes(folder):
+            id = runtime.model.id
+            batcher = Batcher(runtime, max_queue=max_queue, on_batch=partial(metrics.batch, id))
+            self._by_id[id] = Generator(runtime, batcher, metrics)
+
+    def __iter__(self) -> Iterator[Generator]:
+        """In order of id."""
+        return iter(self._by_id.values())
 
     @property
     def models(self) -> list[Model]:
-        return [generator.model for generator in self._by_id.values()]
+        return [generator.model for generator in self]
 
     def get(self, id: str) -> Generator:
         """Raises Problem 404."""
@@ -68,8 +91,13 @@ class Generators:
 
     def first(self, able: Callable[[Model], bool]) -> Generator | None:
         """The first model, by id, that is `able`."""
-        return next((generator for generator in self._by_id.values() if able(generator.model)), None)
+        return next((generator for generator in self if able(generator.model)), None)
 
     async def close(self) -> None:
         """Finishes the work that was accepted."""
-        await asyncio.gather(*(generator.batcher.close() for generator in self._by_id.values()))
+        await asyncio.gather(*(generator.batcher.close() for generator in self))
+
+
+def retry_after(seconds: float) -> int:
+    """`Retry-After` counts whole seconds."""
+    return max(1, math.ceil(seconds))

@@ -3,47 +3,147 @@
 import http.client
 import json
 import logging
+import math
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import cast
 
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.config import STARTUP_FAILURE
+
+from serving.api import counters, logs, tracing
 from serving.api.generators import load_runtimes
+from serving.api.keys import Keys, KeysError
+from serving.api.protocol import Protocol
+from serving.api.settings import Settings
+from serving.api.tracing import TracingError
 from serving.engine.repository import ModelError
 
+ACCEPTED_AT_ONCE = 16
+"""libuv 1.52 accepts one connection of a listening socket in each turn of the event loop. Under load turns are long,
+and new connections would wait for seconds where nobody can refuse them. Copies of the socket have one each."""
 
-def serve(host: str, port: int, models: Path, workers: int) -> int:
+logger = logging.getLogger("ganymede")
+
+GRACE_SECONDS = 5
+"""Beyond the deadline of the last request that was taken, for its reply to be sent. Then connections are cut."""
+
+
+def serve(host: str, port: int, settings: Settings) -> int:
     """Serves until Ctrl-C or SIGTERM; returns the exit code.
 
-    A model that is not what its model.json says, or a port that cannot be had, is one line on stderr and exit code 1.
-    One worker is this process. Several are BentoML's, under its supervisor.
+    A model that is not what its model.json says, a port that cannot be had, or anything else that is set and cannot be,
+    is one line on stderr and exit code 1. One worker is this process; several are its children, and one that dies is
+    started again.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(settings.log_level)
+    models = settings.models.absolute()
     try:
+        check_temporary_folder()
         listener = listen(host, port)
-        runtimes = load_runtimes(models.resolve())
-    except (ModelError, ListenError) as error:
+        if settings.api_keys_file is not None:
+            Keys(settings.api_keys_file)
+        if tracing.configured():
+            tracing.Tracing()
+        model = load_runtimes(models)[0].model.id
+    except (ModelError, ListenError, KeysError, TracingError, FolderError) as error:
         print(f"ganymede: {error}", file=sys.stderr)
         return 1
-    # The service reads these when it is imported, here and in BentoML's workers.
+    # The service reads these when it is imported, here and in workers.
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    os.environ["GANYMEDE_MODELS"] = str(models.resolve())
-    os.environ["GANYMEDE_WORKERS"] = str(workers)
+    os.environ["GANYMEDE_MODELS"] = str(models)
+    os.environ["GANYMEDE_WORKERS"] = str(settings.workers)
     # The server finishes what is in flight and then raises the signal that stopped it once more: for nobody.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    address = listener.getsockname()[:2]
-    threading.Thread(target=_announce, args=(*address, runtimes[0].model.id), daemon=True).start()
-    if workers == 1:
-        _serve_here(listener)
-    else:
-        load_runtimes.cache_clear()  # the workers load their own
-        listener.close()
-        _serve_supervised(*address)
-    return 0
+    threading.Thread(target=_announce, args=(*listener.getsockname()[:2], model), daemon=True).start()
+    config = uvicorn.Config(
+        "serving.api.launch:application",
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.timeout) + GRACE_SECONDS,
+    )
+    listeners = [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
+    if settings.workers == 1:
+        uvicorn.Server(config).run(sockets=listeners)
+        return 0
+    load_runtimes.cache_clear()  # the workers load their own
+    return _supervise(config, listeners)
+
+
+def application() -> Starlette:
+    """The service as this process serves it. Under `bentoml serve` it is BentoML that makes it."""
+    from bentoml._internal.server.http.traffic import TimeoutMiddleware
+
+    from serving.api.service import Ganymede, metrics, settings
+
+    try:
+        load_runtimes(settings.models)
+    except ModelError as error:  # of a worker that is started again: a model was changed in the meantime
+        logger.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
+    supervisor = parent_process()
+    if supervisor is not None:
+        # The supervisor removes it, however a worker ends; and a disk that became full is not tried.
+        tempfile.tempdir = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        threading.Thread(target=_follow, args=(supervisor,), daemon=True).start()
+    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
+    Protocol.read_timeout = settings.read_timeout
+    Protocol.refused = staticmethod(metrics.refused)
+    app = cast(Starlette, Ganymede.to_asgi())
+    # The gate keeps deadlines; this one would leave a timer of 60 s behind for each request.
+    app.user_middleware = [layer for layer in app.user_middleware if layer.cls is not TimeoutMiddleware]
+    return app
+
+
+def _supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> int:
+    """Workers that count into one folder, restarted when they die. Exit code 1 where one cannot even start."""
+    from uvicorn.supervisors import Multiprocess
+
+    with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
+        try:
+            counters.check_room(Path(folder), config.workers)
+        except OSError as error:
+            print(f"ganymede: {folder}: no room for the counters of the workers: {error.strerror}.", file=sys.stderr)
+            return 1
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        workers = Multiprocess(config, sockets=listeners)
+        workers.run()
+    return 1 if any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
+
+
+def _follow(supervisor: BaseProcess) -> None:
+    """Ends this worker when its supervisor does, however that ended: it would hold the port, with nobody to stop it."""
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class FolderError(Exception):
+    """Nowhere to write; the message says where it was tried."""
+
+
+def check_temporary_folder() -> None:
+    """BentoML makes a temporary folder when it starts. Raises FolderError where none can be made."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise FolderError(f"{error.strerror}; `TMPDIR` can name another folder, which must be writable.") from None
 
 
 class ListenError(Exception):
@@ -59,26 +159,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # two that are bound can still fall out over this
     except OSError as error:
         raise ListenError(f"cannot listen on {host}, port {port}: {error.strerror}.") from error
     return listener
-
-
-def _serve_here(listener: socket.socket) -> None:
-    import uvicorn
-
-    from serving.api.service import Ganymede
-
-    config = uvicorn.Config(Ganymede.to_asgi(), loop="uvloop", http="httptools", log_config=None, server_header=False)
-    for name in ("uvicorn", "bentoml"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def _serve_supervised(host: str, port: int) -> None:
-    from serving.api.service import Ganymede
-
-    Ganymede.serve_http(host=host, port=port)
 
 
 def _announce(host: str, port: int, model: str) -> None:
@@ -88,12 +172,13 @@ def _announce(host: str, port: int, model: str) -> None:
         time.sleep(0.02)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     body = json.dumps({"model": model, "n": 64, "seed": 7, "scale": 2})
-    print(
+    text = (
         f"\nGanymede serves pictures at {url}\n\n"
         f"    curl {url}/v1/sample -H 'Content-Type: application/json' -d '{body}' -o pictures.png\n\n"
-        "Ctrl-C stops it.",
-        flush=True,
+        "Ctrl-C stops it.\n"
     )
+    with suppress(OSError):  # a full disk, or nobody reads: the server goes on, and nothing is left for its end
+        os.write(sys.stdout.fileno(), text.encode())
 
 
 def _ready(host: str, port: int) -> bool:

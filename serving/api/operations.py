@@ -1,15 +1,19 @@
 """The four operations as HTTP has them: a body -> a plan of the engine, its pictures, and the reply asked for."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from starlette.responses import Response
 
 from serving.api import replies
+from serving.api.exchange import Exchange
 from serving.api.generators import Generator, Generators
 from serving.api.negotiation import negotiate
 from serving.api.problems import FieldError, Problem, invalid
+from serving.api.quota import Quota
+from serving.api.replies import Packer
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
 from serving.engine import generation, images
 from serving.engine.encoding import Animation, Layout
@@ -20,25 +24,75 @@ from serving.engine.repository import Model
 STRIP = 16  # frames in a row, where an interpolation is asked for as one picture
 
 
-async def answer(generators: Generators, body: Body, accept: str | None) -> Response:
-    """Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503 overloaded, 504 late."""
-    media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
-    generator = _generator(generators, body)
-    try:
-        if generator.model.style is None:
-            plan, layout = _plan(generator, body)
-        else:  # planning runs the mapping network
-            plan, layout = await asyncio.to_thread(_plan, generator, body)
-        replies.check_size(plan, layout, media_type)
-    except RequestError as error:
-        raise invalid(FieldError(error.pointer, error.message)) from None
-    if plan.sources is not None and media_type in replies.ONE_PICTURE:
-        both = {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
-        pictures, sources = np.split(await generator.draw(both), [len(plan)])
-    else:
-        pictures, sources = await generator.draw(plan.inputs), None
-    content = await replies.encode(plan, pictures, sources, layout, media_type)
-    return Response(content, media_type=media_type, headers=replies.headers(plan) | {"Vary": "Accept"})
+class Operations:
+    """What answers with pictures: the models, and the packing of what they make."""
+
+    def __init__(self, generators: Generators, quota: Quota | None):
+        self.generators = generators
+        self._packer = Packer()
+        self._quota = quota
+
+    def check(self, body: Body) -> None:
+        """Raises Problem 404 or 503 where `answer` would, before BentoML has begun: its share is most of a request."""
+        with _generator(self.generators, body).reserve(_count(body)):
+            pass
+
+    async def answer(self, exchange: Exchange, body: Body, accept: str | None) -> Response:
+        """A POST's reply. Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503, 504."""
+        media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
+        generator = _generator(self.generators, body)
+        async with exchange.in_time():
+            try:
+                with generator.reserve(_count(body)):
+                    if generator.model.style is None:
+                        plan, layout = _plan(generator, body)
+                    else:  # planning runs the mapping network
+                        plan, layout = await asyncio.to_thread(_plan, generator, body)
+                replies.check_size(plan, layout, media_type)
+            except RequestError as error:
+                raise invalid(FieldError(error.pointer, error.message)) from None
+            return await self.draw(exchange, generator, plan, layout, media_type, {"Vary": "Accept"})
+
+    async def draw(
+        self,
+        exchange: Exchange,
+        generator: Generator,
+        plan: Plan,
+        layout: Layout,
+        media_type: str,
+        headers: Mapping[str, str],
+    ) -> Response:
+        """The pictures of a plan as a reply with `headers`. Raises Problem 503, or 504 within `exchange.in_time`."""
+        exchange.images = len(plan)
+        if self._quota is not None:
+            self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
+        with self._packer.reserve(plan, layout, media_type):
+            if plan.sources is not None and media_type in replies.ONE_PICTURE:
+                both = {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
+                pictures, sources = np.split(await generator.draw(both, exchange), [len(plan)])
+            else:
+                pictures, sources = await generator.draw(plan.inputs, exchange), None
+            began = time.monotonic()
+            content = await self._packer.pack(plan, pictures, sources, layout, media_type)
+            exchange.encode = time.monotonic() - began
+        generator.metrics.drawn(generator.model.id, exchange)
+        told = replies.headers(plan) | {"Server-Timing": exchange.server_timing, **headers}
+        return Response(content, media_type=media_type, headers=told)
+
+
+def _count(body: Body) -> int:
+    """How many pictures it takes at most."""
+    match body:
+        case SampleBody():
+            return body.n
+        case DigitsBody():
+            return len(body.digits) * body.rows
+        case InterpolateBody():
+            return body.frames
+        case StyleMixBody():
+            return (len(body.rows) + 1) * (len(body.columns) + 1) - 1  # the sources are along two edges
+        case _:
+            raise TypeError(f"{type(body).__name__} is the body of no operation")
 
 
 def _generator(generators: Generators, body: Body) -> Generator:

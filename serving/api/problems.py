@@ -20,14 +20,10 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from starlette.responses import Response
-from starlette.types import Scope
-
 MEDIA_TYPE = "application/problem+json"
-SCOPE_KEY = "ganymede.problem"
 
 # The codes of answers that no code of ours has explained: from the router, or a fault.
-CODES = {404: "unknown-route", 405: "method-not-allowed", 500: "internal-error", 503: "unavailable"}
+CODES = {404: "unknown-route", 405: "method-not-allowed", 500: "internal-error"}
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's names; http.HTTPStatus has older ones
 
 
@@ -90,9 +86,44 @@ def unsupported_media_type(found: str | None) -> Problem:
 
 
 def body_too_large(limit: int) -> Problem:
-    # What is still on its way would be read as the next request: the connection ends here.
-    detail = f"The body must be at most {limit} bytes."
-    return Problem(413, "body-too-large", detail, headers={"Connection": "close"})
+    return Problem(413, "body-too-large", f"The body must be at most {limit} bytes.")
+
+
+def slow_request(seconds: float) -> Problem:
+    detail = f"The request did not arrive within {seconds:g} s."
+    return Problem(408, "slow-request", detail, headers={"Connection": "close"})
+
+
+def incomplete_body() -> Problem:
+    return Problem(400, "incomplete-body", "The connection ended before the body did.")
+
+
+def bad_http(detail: str) -> Problem:
+    return Problem(400, "bad-http", detail, headers={"Connection": "close"})
+
+
+def head_too_large(limit: int) -> Problem:
+    detail = f"The request line and the headers must be at most {limit} bytes."
+    return Problem(431, "head-too-large", detail, headers={"Connection": "close"})
+
+
+def unauthorized() -> Problem:
+    detail = "`Authorization` must be `Bearer` and an API key that this server knows."
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def method_not_allowed(path: str, method: str, allowed: str) -> Problem:
+    return Problem(405, "method-not-allowed", f"{path} does not take {method}.", headers={"Allow": allowed})
+
+
+def rate_limited(rate: float, retry_after: int) -> Problem:
+    detail = f"A client gets {rate:g} images a second here; try again in {retry_after} s."
+    return Problem(429, "rate-limited", detail, headers={"Retry-After": str(retry_after)})
+
+
+def wrong_timeout(found: str) -> Problem:
+    detail = f"`X-Request-Timeout` (={found[:60]}) must be a number of seconds above 0, such as 2.5."
+    return Problem(422, "invalid-request", detail)
 
 
 def overloaded(retry_after: int) -> Problem:
@@ -105,8 +136,12 @@ def draining() -> Problem:
     return Problem(503, "draining", detail, headers={"Retry-After": "1", "Connection": "close"})
 
 
-def late(seconds: int) -> Problem:
-    detail = f"The pictures were not done within {seconds} s; ask for fewer, or when less is waiting."
+def not_ready(detail: str) -> Problem:
+    return Problem(503, "not-ready", detail, headers={"Retry-After": "1"})
+
+
+def late(seconds: float) -> Problem:
+    detail = f"The pictures were not done within {seconds:g} s; ask for fewer, or when less is waiting."
     return Problem(504, "deadline-exceeded", detail)
 
 
@@ -116,16 +151,9 @@ def of_status(status: int, path: str, method: str) -> Problem:
         404: f"There is nothing at {path}.",
         405: f"{path} does not take {method}.",
         500: "The server made a mistake; its log has the request id.",
-        503: "The server is not ready.",
     }
     phrase = HTTPStatus(status).phrase
     return Problem(status, CODES.get(status, phrase.lower().replace(" ", "-")), details.get(status, phrase + "."))
-
-
-def refusal(scope: Scope, problem: Problem) -> Response:
-    """The answer that makes the gate send `problem`: it alone knows the request id and writes the document."""
-    scope[SCOPE_KEY] = problem
-    return Response(status_code=problem.status)
 
 
 def quote(value: object, limit: int = 60) -> str:

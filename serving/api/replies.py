@@ -1,11 +1,18 @@
 """What the picture routes give back: the pictures of a plan in the format that was asked for, and their headers."""
 
 import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 
 from serving import __version__
+from serving.api.generators import retry_after
+from serving.api.problems import overloaded
 from serving.engine import encoding
+from serving.engine.cpus import available_cpus
 from serving.engine.encoding import Layout
 from serving.engine.generation import Plan
 
@@ -14,13 +21,19 @@ ZIP, NPY, JSON = "application/zip", "application/x-npy", "application/json"
 FORMATS = {PNG: "png", JPEG: "jpeg", WEBP: "webp", ZIP: "zip", NPY: "npy", JSON: "json", GIF: "gif"}
 STILLS = (PNG, JPEG, WEBP, ZIP, NPY, JSON)  # the first is the default
 ANIMATIONS = (*STILLS, GIF)
+EXTENSIONS = {"png": PNG, "jpg": JPEG, "webp": WEBP}  # of the URL of a picture
 ONE_PICTURE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_PICTURE}
 
 MAX_PIXEL_BYTES = 2**26
 """Of all pictures of a reply, enlarged and before they are packed: 256 digits at scale 16 pass."""
 
+MAX_PENDING_BYTES = 2**28
+"""Of the pixels of all replies under way: four of the largest. It bounds the memory that replies take."""
+
 INLINE_BYTES = 2**16
 """Packing runs at about 70 MB/s: up to here it is done within a millisecond, and a thread would cost more."""
+
+SMOOTHING = 0.2  # the weight of the newest reply in the measured speed
 
 
 def check_size(plan: Plan, layout: Layout, media_type: str) -> None:
@@ -28,14 +41,44 @@ def check_size(plan: Plan, layout: Layout, media_type: str) -> None:
     encoding.check_size(plan, layout, FORMATS[media_type], max_bytes=MAX_PIXEL_BYTES)
 
 
-async def encode(
-    plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
-) -> bytes:
-    """`encoding.encode`, off the event loop where it takes long."""
-    arguments = plan, pictures, sources, layout, FORMATS[media_type]
-    if media_type == NPY or pictures.nbytes * layout.scale**2 <= INLINE_BYTES:
-        return encoding.encode(*arguments)
-    return await asyncio.to_thread(encoding.encode, *arguments)
+class Packer:
+    """Packs pictures, off the event loop where it takes long, and as many at a time as there are processors."""
+
+    def __init__(self) -> None:
+        self._threads = available_cpus()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="packer")
+        self._pending = 0  # bytes
+        self._bytes_per_second = 7e7  # until it is measured
+
+    @contextmanager
+    def reserve(self, plan: Plan, layout: Layout, media_type: str) -> Iterator[None]:
+        """Room for a reply's pixels, from before they are drawn. Raises Problem 503 where there is none."""
+        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
+        if self._pending + size > MAX_PENDING_BYTES:
+            raise overloaded(retry_after(self._pending / (self._threads * self._bytes_per_second)))
+        self._pending += size
+        try:
+            yield
+        finally:
+            self._pending -= size
+
+    async def pack(
+        self, plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
+    ) -> bytes:
+        """`encoding.encode`."""
+        arguments = plan, pictures, sources, layout, FORMATS[media_type]
+        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
+        if media_type == NPY or size <= INLINE_BYTES:
+            return encoding.encode(*arguments)
+
+        def timed() -> tuple[bytes, float]:
+            began = time.perf_counter()
+            content = encoding.encode(*arguments)
+            return content, time.perf_counter() - began
+
+        content, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
+        self._bytes_per_second += SMOOTHING * (size / seconds - self._bytes_per_second)
+        return content
 
 
 def headers(plan: Plan) -> dict[str, str]:

@@ -1,82 +1,99 @@
-"""The GET routes, as a Starlette application that the service mounts: pictures at their addresses, models, the docs."""
+"""The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, the docs."""
 
+import asyncio
 import hashlib
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
-from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.api import docs, replies
+from serving.api.exchange import SCOPE_KEY, Exchange
 from serving.api.generators import Generators
-from serving.api.problems import FieldError, Problem, invalid, refusal
-from serving.api.schemas import STRICT, Between, Label, Seed, Truncation
+from serving.api.health import Health
+from serving.api.metrics import MEDIA_TYPE
+from serving.api.operations import Operations
+from serving.api.problems import FieldError, Problem, invalid
+from serving.api.schemas import PictureQuery
 from serving.api.validation import parse_query
 from serving.engine import generation
 from serving.engine.encoding import Layout
 from serving.engine.generation import RequestError
 from serving.engine.repository import Model
 
-EXTENSIONS = {"png": replies.PNG, "jpg": replies.JPEG, "webp": replies.WEBP}
 # A picture at an address changes only with the model's files, and then its ETag does.
-CACHE = "public, max-age=31536000, immutable"
-
-
-class PictureQuery(BaseModel):
-    """The path and the query of a picture's URL."""
-
-    model_config = STRICT
-
-    seed: Seed
-    index: Seed
-    label: Label | None = None
-    truncation: Truncation | None = None
-    scale: Annotated[int, Between(1, 16)] = Field(1)
+PUBLIC_CACHE = "public, max-age=31536000, immutable"
+PRIVATE_CACHE = "private, max-age=31536000, immutable"  # where a key is asked for, no cache in between may answer
 
 
 async def picture(request: Request) -> Response:
     """`GET /v1/images/{model}/{seed}/{index}.png`, or `.jpg` or `.webp`: the picture at an address."""
-    generators: Generators = request.app.state.generators
+    operations: Operations = request.app.state.operations
+    exchange: Exchange = request.scope[SCOPE_KEY]
     path = request.path_params
-    index, _, extension = path["file"].rpartition(".")
-    if extension not in EXTENSIONS:
-        raise Problem(404, "unknown-route", f"`{path['file'][:60]}` must end in .png, .jpg or .webp.")
-    generator = generators.get(path["model"])
-    media_type = EXTENSIONS[extension]
-    address = ("seed", path["seed"]), ("index", index)
+    extension = request.url.path.rpartition(".")[2]
+    generator = operations.generators.get(path["model"])
+    media_type = replies.EXTENSIONS[extension]
+    address = ("seed", path["seed"]), ("index", path["index"])
     query = parse_query(PictureQuery, [*address, *request.query_params.multi_items()])
-    layout = Layout(columns=1, scale=query.scale)
-    try:
-        plan = generation.sample(
-            generator.runtime,
-            seed=query.seed,
-            start=query.index,
-            labels=query.label,
-            truncation=query.truncation,
-        )
-        replies.check_size(plan, layout, media_type)
-    except RequestError as error:  # a URL has one `label` where a body has `labels`
-        pointer, message = (text.replace("labels", "label", 1) for text in (error.pointer, error.message))
-        raise invalid(FieldError(pointer, message)) from None
-    headers = replies.headers(plan) | {"ETag": etag(generator.model, query, media_type), "Cache-Control": CACHE}
-    if matches(request.headers.get("if-none-match"), headers["ETag"]):
+    headers = {"ETag": etag(generator.model, query, media_type), "Cache-Control": request.app.state.cache_control}
+    tags = _tags(request.headers.getlist("if-none-match"))
+    if headers["ETag"] in tags:
         return Response(status_code=304, headers=headers)
-    content = await replies.encode(plan, await generator.draw(plan.inputs), None, layout, media_type)
-    return Response(content, media_type=media_type, headers=headers)
+    async with exchange.in_time():
+        layout = Layout(columns=1, scale=query.scale)
+        try:
+            plan = await asyncio.to_thread(  # for style models it runs the mapping network
+                generation.sample,
+                generator.runtime,
+                seed=query.seed,
+                start=query.index,
+                labels=query.label,
+                truncation=query.truncation,
+            )
+            replies.check_size(plan, layout, media_type)
+        except RequestError as error:  # a URL has one `label` where a body has `labels`
+            pointer, message = (text.replace("labels", "label", 1) for text in (error.pointer, error.message))
+            raise invalid(FieldError(pointer, message)) from None
+        if "*" in tags:  # any picture that there is, and this is one
+            return Response(status_code=304, headers=headers)
+        return await operations.draw(exchange, generator, plan, layout, media_type, headers)
 
 
 async def models(request: Request) -> Response:
     """`GET /v1/models`: every model's `model.json`, in order of id."""
-    generators: Generators = request.app.state.generators
-    return JSONResponse({"models": [describe(model) for model in generators.models]})
+    return JSONResponse({"models": [describe(model) for model in _generators(request).models]})
 
 
 async def model(request: Request) -> Response:
     """`GET /v1/models/{id}`: what its `model.json` says, and the sha256 over its files that replies carry."""
-    generators: Generators = request.app.state.generators
-    return JSONResponse(describe(generators.get(request.path_params["id"]).model))
+    return JSONResponse(describe(_generators(request).get(request.path_params["id"]).model))
+
+
+async def livez(request: Request) -> Response:
+    """`GET /livez`: the process answers."""
+    return JSONResponse({"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """`GET /readyz`: every model makes its picture, and the server is not about to end."""
+    health: Health = request.app.state.health
+    if health.problem is not None:
+        raise health.problem
+    return JSONResponse({"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`."""
+    text = request.app.state.metrics.render(_generators(request).models)
+    return Response(text, headers={"Content-Type": MEDIA_TYPE})
+
+
+def _generators(request: Request) -> Generators:
+    return request.app.state.operations.generators
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -89,25 +106,32 @@ def etag(model: Model, query: PictureQuery, media_type: str) -> str:
     return f'"{hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]}"'
 
 
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether the sender holds what it asks for (RFC 9110, section 13.1.2; weak comparison)."""
-    held = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return "*" in held or etag in held
+def _tags(if_none_match: Sequence[str]) -> list[str]:
+    """What the sender holds already (RFC 9110, section 13.1.2; weak comparison)."""
+    return [tag.strip().removeprefix("W/") for line in if_none_match for tag in line.split(",")]
 
 
 async def refuse(request: Request, problem: Exception) -> Response:
+    """The answer that makes the gate send `problem`: it alone knows the headers and writes the document."""
     assert isinstance(problem, Problem)
-    return refusal(request.scope, problem)
+    request.scope[SCOPE_KEY].problem = problem
+    return Response(status_code=problem.status)
 
 
 app = Starlette(
     routes=[
-        Route("/", docs.page),
-        Route("/docs", docs.page),
-        Route("/openapi.json", docs.openapi),
+        *(Route(f"/v1/images/{{model}}/{{seed}}/{{index}}.{extension}", picture) for extension in replies.EXTENSIONS),
         Route("/v1/models", models),
         Route("/v1/models/{id}", model),
-        Route("/v1/images/{model}/{seed}/{file}", picture),
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/openapi.json", docs.openapi),
+        Route("/docs", docs.page),
+        Route("/docs/{file}", docs.part),
+        Route("/", docs.page),
     ],
     exception_handlers={Problem: refuse},
 )
+app.router.redirect_slashes = False
+"""Its state is what `service` gives it: `operations`, `health`, `metrics` and `cache_control`."""

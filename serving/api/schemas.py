@@ -96,7 +96,7 @@ Labels = Annotated[
 ]
 
 Digits = Annotated[
-    Annotated[str, Items(1, 64), Field(pattern="^[0-9]*$"), Tag("(text)")]
+    Annotated[str, Field(pattern="^[0-9]*$"), Items(1, 64), Tag("(text)")]
     | Annotated[list[Annotated[int, Between(0, 9)]], Items(1, 64), Tag("(list)")],
     told_apart("a string or a list of digits", {str: "(text)", list: "(list)"}),
 ]
@@ -169,6 +169,18 @@ class StyleMixBody(Body):
     columns: Annotated[list[Keyframe], Items(1, 16)]
     styles: Styles = "coarse"
     truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
+
+
+class PictureQuery(BaseModel):
+    """The path and the query of a picture's URL."""
+
+    model_config = STRICT
+
+    seed: Seed
+    index: Seed
+    label: Label | None = Field(None, description="Conditional models: the class; of the index unless given.")
+    truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
+    scale: Annotated[int, Between(1, 16)] = Field(1, description="Every pixel becomes scale x scale pixels.")
 
 
 def address(keyframe: int | AddressBody) -> Address:

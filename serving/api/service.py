@@ -4,8 +4,13 @@ bentoml serve serving.api.service:Ganymede
 bentoml build && bentoml serve ganymede:latest
 """
 
+import asyncio
 import gc
 import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
@@ -18,15 +23,27 @@ from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 from starlette.requests import Request
 
-from serving.api import operations, routes
-from serving.api.gate import BODY_KEY, Gate
+from serving.api import logs, routes, tracing
+from serving.api.exchange import SCOPE_KEY
+from serving.api.gate import Gate
 from serving.api.generators import Generators, load_runtimes
-from serving.api.problems import Problem, refusal
+from serving.api.health import Health
+from serving.api.keys import Keys
+from serving.api.metrics import Metrics
+from serving.api.operations import Operations
+from serving.api.problems import Problem
+from serving.api.quota import Quota
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody
 from serving.api.settings import Settings
 from serving.engine.repository import ModelError
 
 settings = Settings.from_environment()
+folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+metrics = Metrics(Path(folder) if folder else None)
+health = Health(metrics)
+keys = None if settings.api_keys_file is None else Keys(settings.api_keys_file)
+quota = None if settings.rate_limit is None else Quota(settings.rate_limit)
+traces = tracing.Tracing() if tracing.configured() else None
 
 
 class FromGate(bentoml.IODescriptor):
@@ -34,7 +51,7 @@ class FromGate(bentoml.IODescriptor):
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: object) -> Self:
-        return request.scope[BODY_KEY]
+        return request.scope[SCOPE_KEY].body
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -63,8 +80,10 @@ class Ganymede:
     """Pictures from generative adversarial networks."""
 
     def __init__(self) -> None:
-        self._generators = Generators(settings.models)
-        routes.app.state.generators = self._generators
+        logs.configure(settings.log_level)
+        self._generators = Generators(settings.models, metrics, max_queue=settings.max_queue)
+        self._operations = Operations(self._generators, quota)
+        routes.app.state.operations = self._operations
         # What is loaded stays: full collections that walk it would stop every request for 200 ms.
         gc.collect()
         gc.freeze()
@@ -99,23 +118,63 @@ class Ganymede:
             raise BentoMLException(str(error)) from None
         load_runtimes.cache_clear()
 
+    @bentoml.on_startup
+    async def start(self) -> None:
+        await health.beat(self._generators)
+        self._heart = asyncio.create_task(health.watch(self._generators, settings.heartbeat))
+        drain_on(signal.SIGTERM, settings.drain)
+        drain_on(signal.SIGINT, 0)  # somebody waits at a terminal
+
     @bentoml.on_shutdown
     async def close(self) -> None:
+        health.drain()
+        self._heart.cancel()
         await self._generators.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     async def _answer(self, ctx: bentoml.Context, body: Body) -> Any:
         request = ctx.request
         try:
-            response = await operations.answer(self._generators, body, request.headers.get("accept"))
+            accept = ",".join(request.headers.getlist("accept"))
+            response = await self._operations.answer(request.scope[SCOPE_KEY], body, accept)
         except Problem as problem:
-            response = refusal(request.scope, problem)
+            response = await routes.refuse(request, problem)
         ctx.response.status_code = response.status_code  # BentoML puts its own in the place of the response's
         return response
 
 
-routes.app.state.service = Ganymede
-Ganymede.mount_asgi_app(routes.app)
+def drain_on(number: signal.Signals, seconds: float) -> None:
+    """From the signal on this process is not ready; after `seconds` the server that it was meant for hears of it.
+
+    A second one is not delayed. Not where no server listens to it, or it is not this thread that would.
+    """
+    server = signal.getsignal(number)
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not callable(server) or server is signal.default_int_handler:
+        return
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        delay = 0 if health.draining else seconds
+        health.drain()
+        loop.call_soon_threadsafe(loop.call_later, delay, server, number, frame)
+
+    signal.signal(number, drain)
+
+
+routes.app.state.health = health
+routes.app.state.metrics = metrics
+routes.app.state.cache_control = routes.PUBLIC_CACHE if keys is None else routes.PRIVATE_CACHE
 Ganymede.add_asgi_middleware(
     Gate,  # pyright: ignore[reportArgumentType]  BentoML's protocol describes an instance, and takes the class
+    pages=routes.app,
     bodies={body.route: body for body in (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)},
+    check=lambda body: routes.app.state.operations.check(body),
+    settings=settings,
+    metrics=metrics,
+    health=health,
+    keys=keys,
+    quota=quota,
+    tracing=traces,
 )

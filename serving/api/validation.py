@@ -42,7 +42,7 @@ def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parse
     fields: dict[str, int | float | str] = {}
     for name, text in values:
         if name in fields:
-            raise invalid(FieldError(f"/{name}", f"`{name[:60]}` is given twice."))
+            raise invalid(FieldError(_pointer([name]), f"`{name[:60]}` is given twice."))
         fields[name] = json.loads(text) if re.fullmatch(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,39})?", text) else text
     try:
         return model.model_validate(fields)
@@ -56,15 +56,19 @@ def _problem(model: type[BaseModel], error: ValidationError) -> Problem:
 
 def _field_error(model: type[BaseModel], error: ErrorDetails) -> FieldError:
     path = _path(error)
-    pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-    return FieldError(pointer, _message(model, path, error))
+    return FieldError(_pointer(path), _message(model, path, error))
+
+
+def _pointer(path: Iterable[int | str]) -> str:
+    """RFC 6901."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _path(error: ErrorDetails) -> list[int | str]:
     """Where it is wrong, without the tags of `schemas.told_apart`, which the sender never wrote."""
-    *parents, last = error["loc"] or ("",)
+    *parents, last = error["loc"] or (None,)
     sent = [part for part in parents if not _is_tag(part)]
-    if last != "" and (error["type"] == "extra_forbidden" or not _is_tag(last)):
+    if last is not None and (error["type"] == "extra_forbidden" or not _is_tag(last)):
         sent.append(last)
     return sent
 

@@ -1,12 +1,23 @@
-"""The server that the tests of the API and of the client share."""
+"""The servers that the tests of the API and of the client share."""
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from server import Server, serving
+from server import Server, free_port, running, serving
+
+Serve = Callable[..., AbstractContextManager[Server]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stop_at_once() -> None:
+    """No test but that of draining waits for load balancers to notice."""
+    os.environ["GANYMEDE_DRAIN"] = "0"
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +32,15 @@ def http(server: Server) -> Iterator[httpx2.Client]:
     """A plain HTTP client of that server."""
     with httpx2.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def serve(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """`serve("--workers", "2", GANYMEDE_DRAIN="1")`: a server of one's own with options and settings."""
+
+    def start(*options: str, **settings: str) -> AbstractContextManager[Server]:
+        port = free_port()
+        command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
+        return running([*command, *options], port, tmp_path_factory.mktemp("server") / "log.txt", env=settings)
+
+    return start

@@ -1,6 +1,9 @@
 """Same address, same bytes: whatever the count, start, route, format, load, or process."""
 
+import base64
+import io
 import random
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,6 +48,20 @@ def test_every_route_makes_the_same_picture_of_an_address(http: httpx2.Client):
     ]
     for picture in found:
         assert np.array_equal(picture, truth)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_png_of_one_picture_is_the_same_bytes_wherever_it_is(http: httpx2.Client, scale: int):
+    url = http.get(f"/v1/images/tiny-style/7/4.png?scale={scale}").content
+    body = {"model": "tiny-style", "seed": 7, "start": 4, "scale": scale}
+    assert http.post("/v1/sample", json=body).content == url
+    many = body | {"start": 3, "n": 3}
+    with zipfile.ZipFile(
+        io.BytesIO(http.post("/v1/sample", json=many, headers={"Accept": "application/zip"}).content)
+    ) as file:
+        assert file.read("001.png") == url
+    document = http.post("/v1/sample", json=many, headers={"Accept": "application/json"}).json()
+    assert base64.b64decode(document["images"][1]["png"]) == url
 
 
 def test_a_digit_is_the_sample_of_its_address_and_class(http: httpx2.Client):

@@ -58,7 +58,8 @@ def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
     packed = {file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()}
     assert {f"models/{model}/model.json" for model in ("tiny-cgan", "tiny-dcgan", "tiny-style")} <= packed
     assert {name.partition("/")[0] for name in packed} == {"serving", "models", "bentofile.yaml"}
-    assert {Path(name).suffix for name in packed if name.startswith("serving/")} <= {".py", ".typed"}
+    kinds = {Path(name).suffix for name in packed if name.startswith("serving/")}
+    assert kinds == {".py", ".typed", ".html", ".css", ".js"}
 
     port = free_port()
     serve = [BENTOML, "serve", "ganymede:latest", "--host", "127.0.0.1", "--port", str(port)]

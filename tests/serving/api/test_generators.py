@@ -1,12 +1,15 @@
 """What a request is told when its model takes no more work, or too long."""
 
 import asyncio
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from serving.api import generators
+from serving.api.exchange import Exchange
 from serving.api.generators import Generator
+from serving.api.metrics import Metrics
 from serving.api.problems import Problem
 from serving.engine import generation
 from serving.engine.batcher import Batcher
@@ -19,11 +22,22 @@ def runtime(repository_folder: Path) -> Runtime:
     return Runtime(load_model(repository_folder / "tiny-dcgan"))
 
 
+def generator_of(runtime: Runtime, **options: Any) -> Generator:
+    return Generator(runtime, Batcher(runtime, **options), Metrics(None))
+
+
+def exchange(seconds: float = 30) -> Exchange:
+    made = Exchange("POST", "/v1/sample", "id", "client")
+    made.deadline = made.arrived + seconds
+    return made
+
+
 def test_a_full_queue_is_503_and_says_when_to_come_back(runtime: Runtime):
     async def two() -> list[object]:
-        generator = Generator(runtime, Batcher(runtime, max_queue=64))
+        generator = generator_of(runtime, max_queue=64)
         rows = generation.sample(runtime, n=64, seed=7).inputs
-        answers = await asyncio.gather(generator.draw(rows), generator.draw(rows), return_exceptions=True)
+        draws = [generator.draw(rows, exchange()) for _ in range(2)]
+        answers = await asyncio.gather(*draws, return_exceptions=True)
         await generator.batcher.close()
         return list(answers)
 
@@ -34,27 +48,55 @@ def test_a_full_queue_is_503_and_says_when_to_come_back(runtime: Runtime):
     assert int(problem.headers["Retry-After"]) >= 1
 
 
+def test_what_would_be_refused_is_refused_before_it_is_prepared(runtime: Runtime):
+    async def full() -> None:
+        generator = generator_of(runtime, max_queue=64)
+        drawing = asyncio.create_task(generator.draw(generation.sample(runtime, n=64, seed=7).inputs, exchange()))
+        await asyncio.sleep(0)
+        try:
+            with generator.reserve(1):
+                pytest.fail("there is no place")
+        finally:
+            await drawing
+            with generator.reserve(64):
+                pass
+            await generator.batcher.close()
+
+    with pytest.raises(Problem, match="More work is waiting"):
+        asyncio.run(full())
+
+
 def test_a_server_that_ends_is_503(runtime: Runtime):
     async def late() -> None:
-        generator = Generator(runtime, Batcher(runtime))
+        generator = generator_of(runtime)
         await generator.batcher.close()
-        await generator.draw(generation.sample(runtime, seed=7).inputs)
+        await generator.draw(generation.sample(runtime, seed=7).inputs, exchange())
 
     with pytest.raises(Problem) as caught:
         asyncio.run(late())
     assert (caught.value.status, caught.value.code) == (503, "draining")
 
 
-def test_pictures_that_take_too_long_are_504_and_no_more_work(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(generators, "DEADLINE_SECONDS", 0)
-
+def test_pictures_that_take_too_long_are_504_and_no_more_work(runtime: Runtime):
     async def slow() -> Problem:
-        generator = Generator(runtime, Batcher(runtime))
+        generator = generator_of(runtime)
         with pytest.raises(Problem) as caught:
-            await generator.draw(generation.sample(runtime, n=64, seed=7).inputs)
-        assert generator.batcher.images == 0
+            await generator.draw(generation.sample(runtime, n=64, seed=7).inputs, exchange(0))
+        assert (generator.batcher.images, generator.batcher.computed) == (0, 0)
         await generator.batcher.close()
         return caught.value
 
     problem = asyncio.run(slow())
     assert (problem.status, problem.code) == (504, "deadline-exceeded")
+
+
+def test_a_request_is_told_where_its_time_went(runtime: Runtime):
+    async def timed() -> tuple[Exchange, float]:
+        generator, one = generator_of(runtime), exchange()
+        began = time.monotonic()
+        await generator.draw(generation.sample(runtime, n=64, seed=7).inputs, one)
+        await generator.batcher.close()
+        return one, time.monotonic() - began
+
+    one, seconds = asyncio.run(timed())
+    assert one.times.queue >= 0 and 0 < one.times.compute <= seconds

@@ -71,10 +71,14 @@ def test_it_answers_what_is_in_flight_and_ends_without_a_trace(
         with ThreadPoolExecutor(1) as pool:
             body = {"model": "tiny-style", "n": 256, "scale": 16}  # 4096 x 4096: packing them takes a while
             reply = pool.submit(httpx2.post, f"{server.url}/v1/sample", json=body, timeout=30)
-            time.sleep(0.3)
+            deadline = time.monotonic() + 20
+            while "ganymede_requests_in_flight 2" not in httpx2.get(f"{server.url}/metrics").text:  # and this one
+                assert time.monotonic() < deadline
             assert server.stop(number) == 0
             assert reply.result().status_code == 200
             assert pictures.decode(reply.result().content).shape == (4096, 4096, 3)
         assert "Traceback" not in server.log.read_text()
-        with pytest.raises(ProcessLookupError):  # no process of its group is left
-            os.killpg(server.process.pid, 0)
+        with pytest.raises(ProcessLookupError):  # no process of its group is left, once the last has noticed
+            for _ in range(50):
+                os.killpg(server.process.pid, 0)
+                time.sleep(0.1)

@@ -23,7 +23,7 @@ def plan(repository_folder: Path) -> MakePlan:
     def make(n: int, side: int, channels: int, sources: int = 0) -> Plan:
         model = replace(tiny, image=ImageSpec(side, side, channels))
         edges = make(sources, side, channels) if sources else None
-        return Plan(model, {}, [Address(7, i) for i in range(n)], None, edges)
+        return Plan(model, {}, [Address(7, i) for i in range(n)], None, sources=edges)
 
     return make
 
@@ -44,8 +44,9 @@ def test_256_digits_at_scale_16_are_a_reply_and_as_many_in_colour_are_not(plan: 
     assert refused(plan(256, 64, 3), Layout(16, 4), media_type) is None
 
 
-def test_arrays_are_not_enlarged_and_so_never_too_large(plan: MakePlan):
+def test_arrays_are_not_enlarged_and_count_as_they_are(plan: MakePlan):
     assert refused(plan(256, 64, 3), Layout(16, 16), NPY) is None
+    assert refused(plan(256, 1024, 1), Layout(16, 1), NPY) == "/scale"
 
 
 @pytest.mark.parametrize(("media_type", "side"), [(PNG, 70_000), (JPEG, 65_500), (WEBP, 16_383), (GIF, 65_535)])

@@ -1,0 +1,193 @@
+"""HTTP as it comes over a connection, before there is a request: what is broken, endless or slow ends here.
+
+uvicorn's own protocol answers broken HTTP with plain text, waits for ever for the rest of a request or for a client to
+take its reply, keeps headers however many come, and loses the body of a request that offers another protocol.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serving.api import problems
+from serving.api.problems import Problem
+
+MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
+GRACE_SECONDS = 5.0  # in which the gate answers 408 itself, where a body is slow
+MIN_PROGRESS = 16 * 1024  # bytes of a reply that a client must take in `read_timeout`
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. The class attributes are the server's: set them before it starts."""
+
+    read_timeout: float = 10.0  # seconds, from the first byte of a request that does not come whole to its last
+    refused: Callable[[str], None] = staticmethod(lambda code: None)  # told the code of each problem answered here
+    parser: Any  # an httptools.HttpRequestParser, until the connection is lost
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._in_head = True  # of a request
+        self._receiving = False  # a request has begun and is not complete
+        self._unparsed = 0  # bytes of its head since the packet in which it began
+        self._trailers = 0  # bytes
+        self._too_large = False
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._unsent = 0  # bytes, when `_writing` was set
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # Whatever a client does not take is noticed, not only what passes 64 KiB.
+        transport.set_write_buffer_limits(high=0)
+        self._reading = self.loop.call_later(self.read_timeout, self._slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._reading, self._writing):
+            if timer is not None:
+                timer.cancel()
+        for cycle in self._unanswered:  # uvicorn tells the last one; the others' replies would go to a closed socket
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._unparsed += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._unparsed > MAX_HEAD_BYTES:
+            self._too_large = True
+            self.send_400_response("")
+        elif self._receiving and self._reading is None:
+            self._reading = self.loop.call_later(self.read_timeout, self._slow)
+        elif not self._receiving and self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _parse(self, data: bytes) -> None:
+        """Raises HttpParserError. An offer of another protocol (of HTTP/2 by Java's client, say) is passed over.
+
+        The parser stops at the end of such a head. It is shown the head once more, without the offer.
+        """
+        while data:
+            try:
+                return self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+                data = b"\r\n".join([line, *fields, b"", data[offer.args[0] :]])
+        return None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._receiving = self._in_head = True
+        self._unparsed = self._trailers = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            return super().on_header(name, value)
+        self._trailers += len(name) + len(value)  # nobody reads them
+        self._check(self._trailers)
+        return None
+
+    def on_headers_complete(self) -> None:
+        self._check(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")
+        if self.parser.should_upgrade():  # it will be back
+            return
+        super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+        self._in_head = False
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._receiving, self._in_head = False, True
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._unanswered.popleft()
+        super().on_response_complete()
+
+    def _check(self, size: int) -> None:
+        if size > MAX_HEAD_BYTES:
+            self._too_large = True
+            raise ValueError("the head is too large")  # the parser makes an HttpParserError of it
+
+    def send_400_response(self, msg: str) -> None:
+        """The end of a connection on which nothing more can be understood."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._receiving and not self._in_head:  # the rest of a request that was answered already
+                return self.transport.close()
+        elif not cycle.more_body:  # what was understood is answered first
+            cycle.keep_alive = False
+            return self.flow.pause_reading()
+        else:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._too_large:
+            return self._refuse(problems.head_too_large(MAX_HEAD_BYTES))
+        return self._refuse(problems.bad_http("What came is not an HTTP/1.1 request."))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._writing is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._writing = self.loop.call_later(self.read_timeout, self._stalled)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def _slow(self) -> None:
+        """The time in which a request had to come is over."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:  # it is not the client's fault
+            self._reading = self.loop.call_later(self.read_timeout, self._slow)
+        elif self._receiving and self._in_head:
+            self._refuse(problems.slow_request(self.read_timeout))
+        elif self._receiving and cycle is not None and not cycle.response_complete:
+            self._reading = self.loop.call_later(GRACE_SECONDS, self.transport.abort)
+        else:  # nothing came, or the rest of a request that was answered already
+            self.transport.close()
+
+    def _stalled(self) -> None:
+        """The time in which a client had to take a part of its reply is over."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent > self._unsent - MIN_PROGRESS:
+            self.refused("slow-reader")
+            self.transport.abort()
+        else:
+            self._unsent = unsent
+            self._writing = self.loop.call_later(self.read_timeout, self._stalled)
+
+    def _refuse(self, problem: Problem) -> None:
+        self.refused(problem.code)
+        request_id = uuid.uuid4().hex
+        body = problem.document(instance="about:blank", request_id=request_id)
+        lines = [
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
+            f"Content-Type: {problems.MEDIA_TYPE}",
+            f"Content-Length: {len(body)}",
+            f"X-Request-Id: {request_id}",
+            "Connection: close",
+        ]
+        self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        self.transport.close()

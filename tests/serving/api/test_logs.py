@@ -1,0 +1,102 @@
+"""What is logged: JSON with the request id for machines, lines for people, and never an end of line from outside."""
+
+import io
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from server import ROOT, Server, free_port
+from serving.api import logs
+from serving.api.exchange import Exchange
+
+Serve = Callable[..., AbstractContextManager[Server]]
+
+
+def lines(server: Server) -> list[dict]:
+    return [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+
+
+def test_a_request_is_a_line_of_json_with_its_id(server: Server, http: httpx2.Client):
+    http.post("/v1/sample", json={"n": 3}, headers={"X-Request-Id": "test-logs-1"})
+    http.post("/v1/sample", json={"n": 0}, headers={"X-Request-Id": "test-logs-2"})
+    good, bad = (line for line in lines(server) if line.get("request_id", "").startswith("test-logs-"))
+    assert good["message"] == "POST /v1/sample 200" and good["route"] == "/v1/sample"
+    assert (good["level"], good["logger"], good["client"]) == ("info", "ganymede.access", "127.0.0.1")
+    assert (good["status"], good["images"]) == (200, 3) and 0 < good["ms"] < 10_000
+    assert good["time"].endswith("Z") and "T" in good["time"]
+    assert (bad["status"], bad["code"]) == (422, "invalid-request")
+
+
+def test_every_line_is_json_but_the_words_of_welcome(server: Server, http: httpx2.Client):
+    http.get("/none%0a%7b%22level%22%3a%22forged%22%7d")
+    text = server.log.read_text()
+    assert not [line for line in lines(server) if line["level"] == "forged"]
+    assert "/none\\\\n" in text
+    welcome = [line for line in text.splitlines() if line and not line.startswith("{")]
+    assert len(welcome) <= 3, welcome
+
+
+def test_health_is_not_logged(server: Server, http: httpx2.Client):
+    http.get("/readyz", headers={"X-Request-Id": "test-logs-health"})
+    assert "test-logs-health" not in server.log.read_text()
+
+
+def test_a_level_leaves_out_what_went_well(serve: Serve):
+    with serve(GANYMEDE_LOG_LEVEL="warning") as server:
+        httpx2.post(f"{server.url}/v1/sample", json={"n": 256}, headers={"X-Request-Timeout": "0.0001"})
+        httpx2.post(f"{server.url}/v1/sample", json={})
+        (line,) = lines(server)
+        assert (line["level"], line["status"], line["code"]) == ("warning", 504, "deadline-exceeded")
+
+
+def test_a_fault_is_one_line_with_its_traceback(capsys: pytest.CaptureFixture[str]):
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.Json())
+    logger = logging.Logger("ganymede")
+    logger.addHandler(handler)
+    try:
+        raise RuntimeError("é\nbroken")
+    except RuntimeError:
+        logger.exception("failed", extra={logs.FIELDS: {"request_id": "7"}})
+    (line,) = stream.getvalue().splitlines()
+    found = json.loads(line)
+    assert found["request_id"] == "7" and "RuntimeError: é\nbroken" in found["exception"]
+
+
+def test_a_line_for_people_has_the_time_it_took_and_the_id():
+    exchange = Exchange("GET", "/v1/models", "abc", "10.0.0.7", status=200)
+    record = logging.makeLogRecord({"msg": "GET /v1/models 200", "levelname": "INFO"})
+    setattr(record, logs.FIELDS, {"ms": 1.25, "request_id": exchange.request_id})
+    assert logs.Plain().format(record).endswith(" INFO GET /v1/models 200 in 1.2 ms [abc]")
+
+
+@pytest.mark.slow
+def test_on_a_terminal_it_is_plain_text(repository_folder: Path):
+    ours, theirs = pty.openpty()
+    port = free_port()
+    command = [sys.executable, "-m", "serving", "serve", "--models", str(repository_folder), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    try:
+        text, deadline = b"", time.monotonic() + 60
+        while b"Ctrl-C" not in text and time.monotonic() < deadline:
+            text += os.read(ours, 65536)
+        httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers={"X-Request-Id": "terminal"})
+        while b"terminal" not in text and time.monotonic() < deadline:
+            text += os.read(ours, 65536)
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(ours)
+    assert b" INFO GET /v1/models 200 in " in text and b"[terminal]" in text and b'{"time"' not in text

@@ -1,0 +1,157 @@
+"""The OpenAPI document: complete, true, and enough for a generated client."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator
+from starlette.routing import Route
+
+import pictures
+import serving
+from server import ROOT, Server
+from serving.api import openapi, routes
+
+DOCUMENT = openapi.document()
+POSTS = {"/v1/sample", "/v1/digits", "/v1/interpolate", "/v1/style-mix"}
+EXAMPLES = [
+    (path, name, example["value"])
+    for path in sorted(POSTS)
+    for name, example in DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ].items()
+]
+
+
+def validate(value: object, schema: dict[str, Any]) -> None:
+    Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def documented(path: str, method: str, response: httpx2.Response) -> None:
+    """Holds a reply to what the document says of its status, type, headers and content."""
+    reply = DOCUMENT["paths"][path][method]["responses"][str(response.status_code)]
+    for name, header in reply.get("headers", {}).items():
+        optional = {"X-Ganymede-Seed", "X-Ganymede-Start", "X-Ganymede-Addresses", "X-Ganymede-Labels"}
+        assert name in response.headers or name in optional, name
+        assert "schema" in header or "$ref" in header
+    if "content" in reply:
+        media_type = response.headers["content-type"]
+        content = reply["content"].get(media_type) or reply["content"][media_type.partition(";")[0]]
+        if "json" in media_type:
+            validate(response.json(), content["schema"])
+
+
+def test_the_committed_document_is_this_one():
+    committed = (ROOT / "docs" / "openapi.json").read_text()
+    assert committed == openapi.text(), "python -m serving openapi > docs/openapi.json"
+
+
+def test_the_server_and_the_command_give_the_committed_document(http: httpx2.Client):
+    committed = (ROOT / "docs" / "openapi.json").read_text()
+    assert http.get("/openapi.json").text == committed
+    command = [sys.executable, "-m", "serving", "openapi"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == committed
+    assert json.loads(committed)["info"]["version"] == serving.__version__
+
+
+def test_every_route_is_in_the_document_and_no_other():
+    served = {route.path for route in routes.app.routes if isinstance(route, Route)} | POSTS | {"/schema.json"}
+    assert DOCUMENT["paths"].keys() == served
+    assert {path for path, item in DOCUMENT["paths"].items() if "post" in item} == POSTS
+
+
+def test_every_schema_is_one_and_every_reference_leads_somewhere():
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema)
+        assert schema["type"] == "object", name
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', openapi.text())):
+        node: Any = DOCUMENT
+        for key in reference.split("/"):
+            node = node[key]
+
+
+def test_operations_have_names_of_their_own():
+    names = [operation["operationId"] for item in DOCUMENT["paths"].values() for operation in item.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("path", "name", "body"), EXAMPLES, ids=lambda value: str(value)[:30])
+def test_an_example_fits_its_schema_and_is_answered_as_documented(
+    http: httpx2.Client, path: str, name: str, body: dict[str, Any]
+):
+    operation = DOCUMENT["paths"][path]["post"]
+    validate(body, operation["requestBody"]["content"]["application/json"]["schema"])
+    for accept in operation["responses"]["200"]["content"]:
+        response = http.post(path, json=body, headers={"Accept": accept})
+        assert (response.status_code, response.headers["content-type"]) == (200, accept), response.text
+        documented(path, "post", response)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "url", "status"),
+    [
+        ("get", "/v1/models", "/v1/models", 200),
+        ("get", "/v1/models/{id}", "/v1/models/tiny-style", 200),
+        ("get", "/v1/models/{id}", "/v1/models/none", 404),
+        ("get", "/v1/images/{model}/{seed}/{index}.png", "/v1/images/tiny-cgan/7/4.png?label=1", 200),
+        ("get", "/v1/images/{model}/{seed}/{index}.jpg", "/v1/images/tiny-cgan/7/4.jpg", 200),
+        ("get", "/v1/images/{model}/{seed}/{index}.webp", "/v1/images/tiny-cgan/x/4.webp", 422),
+        ("get", "/livez", "/livez", 200),
+        ("get", "/readyz", "/readyz", 200),
+        ("get", "/metrics", "/metrics", 200),
+        ("get", "/openapi.json", "/openapi.json", 200),
+        ("get", "/schema.json", "/schema.json", 200),
+        ("get", "/docs", "/docs", 200),
+        ("get", "/docs/{file}", "/docs/docs.css", 200),
+        ("get", "/docs/{file}", "/docs/docs.js", 200),
+        ("get", "/docs/{file}", "/docs/docs.html", 404),
+        ("get", "/", "/", 200),
+        ("post", "/v1/sample", "/v1/sample", 415),
+    ],
+)
+def test_a_reply_is_as_documented(http: httpx2.Client, method: str, path: str, url: str, status: int):
+    response = http.request(method.upper(), url)
+    assert response.status_code == status
+    documented(path, method, response)
+
+
+@pytest.mark.slow
+def test_a_client_generated_from_it_gets_pictures(server: Server, tmp_path: Path):
+    """By openapi-python-client. It takes pictures as they are once it is told that they are bytes."""
+    kinds = {kind for path in POSTS for kind in DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]}
+    overrides = {kind: "application/octet-stream" for kind in kinds - {"application/json"}}
+    config = tmp_path / "config.json"
+    overrides["application/problem+json"] = "application/json"
+    config.write_text(json.dumps({"content_type_overrides": overrides, "post_hooks": []}))
+    command = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
+    command += ["--path", str(ROOT / "docs" / "openapi.json"), "--output-path", str(tmp_path / "generated")]
+    done = subprocess.run([*command, "--config", str(config)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from generated import Client\n"
+        "from generated.api.pictures import sample\n"
+        "from generated.api.models import models\n"
+        "from generated.models import Problem, SampleBody\n"
+        "with Client(base_url=sys.argv[1]) as client:\n"
+        "    found = models.sync(client=client)\n"
+        "    assert [model.id for model in found.models] == ['tiny-cgan', 'tiny-dcgan', 'tiny-style']\n"
+        "    picture = sample.sync(client=client, body=SampleBody(model='tiny-style', seed=2**64 - 1))\n"
+        "    open('picture.png', 'wb').write(picture.payload.read())\n"
+        "    problem = sample.sync(client=client, body=SampleBody(n=1000))\n"
+        "    assert isinstance(problem, Problem) and problem.errors[0].pointer == '/n', problem\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program), server.url], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = pictures.decode((tmp_path / "picture.png").read_bytes())
+    truth = httpx2.get(f"{server.url}/v1/images/tiny-style/{2**64 - 1}/0.png").content
+    assert (found == pictures.decode(truth)).all()
