@@ -29,7 +29,7 @@ from serving.api.settings import Settings
 from serving.api.tracing import TracingError
 from serving.engine.repository import ModelError
 
-ACCEPTED_AT_ONCE = 16
+ACCEPTED_AT_ONCE = 64
 """libuv 1.52 accepts one connection of a listening socket in each turn of the event loop. Under load turns are long,
 and new connections would wait for seconds where nobody can refuse them. Copies of the socket have one each."""
 
@@ -103,7 +103,6 @@ def application() -> Starlette:
         # The supervisor removes it, however a worker ends; and a disk that became full is not tried.
         tempfile.tempdir = os.environ["PROMETHEUS_MULTIPROC_DIR"]
         threading.Thread(target=_follow, args=(supervisor,), daemon=True).start()
-    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
     Protocol.read_timeout = settings.read_timeout
     Protocol.refused = staticmethod(metrics.refused)
     app = cast(Starlette, Ganymede.to_asgi())

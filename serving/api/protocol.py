@@ -5,7 +5,6 @@ take its reply, keeps headers however many come, and loses the body of a request
 """
 
 import asyncio
-import uuid
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,6 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.api import problems
+from serving.api.exchange import new_request_id
 from serving.api.problems import Problem
 
 MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
@@ -180,7 +180,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         self.refused(problem.code)
-        request_id = uuid.uuid4().hex
+        request_id = new_request_id()
         body = problem.document(instance="about:blank", request_id=request_id)
         lines = [
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
