@@ -29,6 +29,10 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png))).astype(int)
 
 
+def test_no_file_names_the_machine_it_was_made_on(model: Model):
+    assert all(b".venv" not in path.read_bytes() for path in model.folder.iterdir())  # of a stack trace of the exporter
+
+
 def test_the_repository_is_small_enough_to_clone():
     size = sum(path.stat().st_size for path in (ROOT / "models").rglob("*"))
     assert size < 40e6

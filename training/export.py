@@ -199,6 +199,24 @@ def _write(module: nn.Module, inputs: dict[str, Tensor], output: str, path: Path
         external_data=False,
         verbose=False,
     )
+    forget_origin(path)
+
+
+def forget_origin(path: Path) -> None:
+    """Takes out what the exporter notes of its own machine: the stack trace, with file names, of every node."""
+    model = onnx.load(path)
+    for item in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
+        item.ClearField("metadata_props")
+        if isinstance(item, onnx.NodeProto):
+            item.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, Any]:
