@@ -49,11 +49,13 @@ class Generator:
             raise draining() from None
 
     async def draw(self, inputs: dict[str, np.ndarray], exchange: Exchange) -> np.ndarray:
-        """Rows of the last graph -> pictures (N, H, W, C) uint8. Raises Problem 503, overloaded or draining, or 504."""
+        """Rows for the model -> pictures (N, H, W, C) uint8. Raises Problem 503, overloaded or draining, or 504."""
         images = len(next(iter(inputs.values())))
         self.metrics.queued(self.model.id, images)
         try:
-            return await self.batcher.run(inputs, deadline=exchange.deadline, times=exchange.times)
+            return await self.batcher.run(
+                inputs, client=exchange.client, deadline=exchange.deadline, times=exchange.times
+            )
         except DeadlineExceeded:
             raise late(exchange.deadline - exchange.arrived) from None
         except Overloaded as error:

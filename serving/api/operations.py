@@ -32,11 +32,6 @@ class Operations:
         self._packer = Packer()
         self._quota = quota
 
-    def check(self, body: Body) -> None:
-        """Raises Problem 404 or 503 where `answer` would, before BentoML has begun: its share is most of a request."""
-        with _generator(self.generators, body).reserve(_count(body)):
-            pass
-
     async def answer(self, exchange: Exchange, body: Body, accept: str | None) -> Response:
         """A POST's reply. Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503, 504."""
         media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
@@ -44,10 +39,10 @@ class Operations:
         async with exchange.in_time():
             try:
                 with generator.reserve(_count(body)):
-                    if generator.model.style is None:
-                        plan, layout = _plan(generator, body)
-                    else:  # planning runs the mapping network
+                    if _maps(body):
                         plan, layout = await asyncio.to_thread(_plan, generator, body)
+                    else:
+                        plan, layout = _plan(generator, body)
                 replies.check_size(plan, layout, media_type)
             except RequestError as error:
                 raise invalid(FieldError(error.pointer, error.message)) from None
@@ -93,6 +88,11 @@ def _count(body: Body) -> int:
             return (len(body.rows) + 1) * (len(body.columns) + 1) - 1  # the sources are along two edges
         case _:
             raise TypeError(f"{type(body).__name__} is the body of no operation")
+
+
+def _maps(body: Body) -> bool:
+    """Whether planning it runs the mapping network."""
+    return isinstance(body, StyleMixBody) or (isinstance(body, InterpolateBody) and body.space == "w")
 
 
 def _generator(generators: Generators, body: Body) -> Generator:

@@ -1,6 +1,5 @@
 """The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, the docs."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -46,8 +45,7 @@ async def picture(request: Request) -> Response:
     async with exchange.in_time():
         layout = Layout(columns=1, scale=query.scale)
         try:
-            plan = await asyncio.to_thread(  # for style models it runs the mapping network
-                generation.sample,
+            plan = generation.sample(
                 generator.runtime,
                 seed=query.seed,
                 start=query.index,

@@ -1,22 +1,26 @@
-"""Joins the concurrent requests for one model into micro-batches, counted in images, computed one after another.
+"""Joins the concurrent requests for one model into micro-batches, counted in images.
 
-A micro-batch is cut from what waits at the moment the model is free: nothing waits for company while the model is idle.
-Every waiting request has a fair share in it, so one for a single image is not stuck behind one for 256.
+Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
+for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, and a
+client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind a
+hundred of somebody else's.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 from threading import Condition, Thread
 
 import numpy as np
 
 from serving.engine.runtime import Runtime
 
-MICRO_BATCH_SECONDS = 0.02  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
+MICRO_BATCH_SECONDS = 0.01  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
 SMOOTHING = 0.2  # the weight of the newest micro-batch in the measured speed
 
 
@@ -47,61 +51,86 @@ class Times:
 class _Request:
     """One call of `run`, and how far it is."""
 
-    def __init__(self, inputs: dict[str, np.ndarray], deadline: float | None):
+    __slots__ = ("arrived", "began", "client", "deadline", "future", "inputs", "loop", "missing", "pictures", "rest")
+
+    def __init__(self, inputs: dict[str, np.ndarray], client: str, deadline: float):
         self.inputs = inputs
+        self.client = client
         self.deadline = deadline
         self.arrived = time.monotonic()
         self.began: float | None = None
-        self.size = len(next(iter(inputs.values())))
-        self.taken = 0  # rows that went into micro-batches, or never will
-        self.parts: list[np.ndarray] = []  # the pictures so far; the worker thread's own
+        self.rest = range(len(next(iter(inputs.values()))))  # the rows that no micro-batch took yet
+        self.missing = len(self.rest)  # pictures that are not there yet
+        self.pictures: np.ndarray | None = None  # (N, H, W, C), filled in as micro-batches end
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[np.ndarray] = self.loop.create_future()
 
-    def settle(self, outcome: np.ndarray | Exception) -> None:
-        """Answers, from the worker thread; a request that was cancelled in the meantime hears nothing."""
+    def take(self, count: int) -> slice:
+        rows, self.rest = self.rest[:count], self.rest[count:]
+        return slice(rows.start, rows.stop)
 
-        def answer() -> None:
-            if self.future.done():
-                return
-            if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
+    def put(self, rows: slice, pictures: np.ndarray) -> bool:
+        """Keeps the pictures of `rows`; whether they were the last."""
+        size = self.missing if self.pictures is None else len(self.pictures)
+        if len(pictures) == size:
+            self.pictures = pictures
+        else:
+            if self.pictures is None:
+                self.pictures = np.empty((size, *pictures.shape[1:]), pictures.dtype)
+            self.pictures[rows] = pictures
+        self.missing -= len(pictures)
+        return not self.missing
 
-        with suppress(RuntimeError):  # its event loop is closed: nobody waits there
-            self.loop.call_soon_threadsafe(answer)
+
+@dataclass(slots=True)
+class _Client:
+    """Whose requests wait, in their order, and for how many images."""
+
+    name: str
+    images: int = 0
+    requests: deque[_Request] = field(default_factory=deque)
+
+
+_Batch = list[tuple[_Request, slice]]
+_Outcome = tuple[_Request, np.ndarray | Exception]
 
 
 class Batcher:
-    """The queue of one model, and the thread that works it off.
+    """The queue of one model, and the threads that work it off.
 
     max_batch: images in a micro-batch, at most. max_queue: images waiting or under way; a request that would exceed it
     is refused, but not by an empty queue, so that no request is too large for ever. on_batch: told the images and the
-    seconds of each micro-batch, on the thread that computes them.
+    seconds of each micro-batch, by one thread at a time.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         *,
-        max_batch: int = 64,
+        max_batch: int | None = None,
         max_queue: int = 2048,
         on_batch: Callable[[int, float], None] | None = None,
     ):
         self._runtime = runtime
         self._on_batch = on_batch
-        self._max_batch = max_batch
+        self._max_batch = runtime.max_batch if max_batch is None else max_batch
         self._max_queue = max_queue
-        self._changed = Condition()  # guards what follows, and `taken` of the requests
-        self._seconds_per_image = MICRO_BATCH_SECONDS / runtime.threads  # until it is measured
-        self._requests: deque[_Request] = deque()  # those with rows still to take
+        self._changed = Condition()  # guards what follows, and the requests
+        self._seconds_per_image = MICRO_BATCH_SECONDS / self._max_batch  # of one thread, until it is measured
+        self._clients: dict[str, _Client] = {}  # whose requests wait, whoever was served last at the end
+        self._waiting = 0  # images of those requests
         self._images = 0  # waiting or under way
         self._reserved = 0  # for requests that are being prepared
+        self._earliest = math.inf  # no deadline of what waits is before it
+        self._idle = 0  # threads
         self._computed = 0
         self._closed = False
-        self._thread = Thread(target=self._work, name=f"batcher-{runtime.model.id}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            Thread(target=self._work, name=f"batcher-{runtime.model.id}-{i}", daemon=True)
+            for i in range(runtime.concurrency)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def images(self) -> int:
@@ -129,121 +158,202 @@ class Batcher:
                 self._reserved -= images
 
     async def run(
-        self, inputs: dict[str, np.ndarray], *, deadline: float | None = None, times: Times | None = None
+        self,
+        inputs: dict[str, np.ndarray],
+        *,
+        client: str = "",
+        deadline: float = math.inf,
+        times: Times | None = None,
     ) -> np.ndarray:
-        """Rows of the last graph, as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
+        """Rows as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
 
-        deadline: on the clock of time.monotonic(). Cancelled and late requests are dropped between micro-batches.
-        times: filled in with where the time went. Raises Overloaded, DeadlineExceeded, Closed, or what the inference
-        raised.
+        client: whose fair share it is computed in. deadline: on the clock of time.monotonic(). Cancelled and late
+        requests are dropped between micro-batches. times: filled in with where the time went. Raises Overloaded,
+        DeadlineExceeded, Closed, or what the inference raised.
         """
-        request = _Request(inputs, deadline)
+        request = _Request(inputs, client, deadline)
         with self._changed:
-            self._check(request.size)
-            self._requests.append(request)
-            self._images += request.size
-            self._changed.notify()
+            self._check(request.missing)
+            self._queue(request)
+            self._images += request.missing
+            self._earliest = min(self._earliest, deadline)
+            self._changed.notify(request.missing)
         try:
             return await request.future
-        finally:
+        except BaseException:
             with self._changed:
                 self._drop(request)  # cancelled: its remaining rows are not computed
+            raise
+        finally:
             if times is not None:
                 ended = time.monotonic()
                 began = ended if request.began is None else request.began
                 times.queue, times.compute = began - request.arrived, ended - began
 
     async def close(self) -> None:
-        """Refuses new requests, finishes those it accepted, and ends the thread."""
+        """Refuses new requests, finishes those it accepted, and ends the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     def _check(self, images: int) -> None:
         if self._closed:
             raise Closed("The batcher is closed.")
         before = self._images + self._reserved
         if before and before + images > self._max_queue:
-            raise Overloaded(before * self._seconds_per_image)
+            raise Overloaded(before * self._seconds_per_image / len(self._threads))
+
+    def _queue(self, request: _Request) -> None:
+        client = self._clients.setdefault(request.client, _Client(request.client))
+        client.requests.append(request)
+        client.images += len(request.rest)
+        self._waiting += len(request.rest)
 
     def _work(self) -> None:
         while batch := self._next_batch():
+            n = sum(rows.stop - rows.start for _, rows in batch)
+            began = time.perf_counter()
             try:
-                self._deliver(batch, self._compute(batch))
+                pictures = self._compute(batch)
             except Exception as error:  # fails the requests of this micro-batch; the thread lives on
-                for request, _ in batch:
-                    with self._changed:
-                        self._drop(request)
-                    request.settle(error)
-
-    def _compute(self, batch: list[tuple[_Request, slice]]) -> np.ndarray:
-        n = sum(rows.stop - rows.start for _, rows in batch)
-        started = time.perf_counter()
-        try:
-            pictures = self._runtime.synthesize(_join(batch))
-            self._computed += n
-            return pictures
-        finally:
-            seconds = time.perf_counter() - started
+                pictures = error
+            seconds = time.perf_counter() - began
             with self._changed:
                 self._images -= n
                 self._seconds_per_image += SMOOTHING * (seconds / n - self._seconds_per_image)
-            if self._on_batch is not None:
-                self._on_batch(n, seconds)
+                if self._on_batch is not None:
+                    self._on_batch(n, seconds)
+                if isinstance(pictures, Exception):
+                    outcomes = self._fail(batch, pictures)
+                else:
+                    self._computed += n
+                    outcomes = self._deliver(batch, pictures)
+            _settle(outcomes)
 
-    def _next_batch(self) -> list[tuple[_Request, slice]]:
-        """Waits for requests and cuts the next micro-batch from them; empty once closed and all is done."""
+    def _compute(self, batch: _Batch) -> np.ndarray:
+        """Rows of one kind at a time: a style model's are latents or styles."""
+        kinds = groupby(batch, key=lambda item: item[0].inputs.keys())
+        parts = [self._runtime.compute(_join(list(alike))) for _, alike in kinds]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _next_batch(self) -> _Batch:
+        """Waits for requests and cuts the next micro-batch from them; empty once closed and all is begun."""
         with self._changed:
-            while True:
-                while not self._requests and not self._closed:
-                    self._changed.wait()
-                self._drop_late()
-                if self._requests:
-                    return self._cut()
-                if self._closed:
-                    return []
+            self._idle += 1
+            try:
+                while True:
+                    while not self._waiting and not self._closed:
+                        self._changed.wait()
+                    if self._earliest <= time.monotonic():
+                        self._drop_late()
+                    if self._waiting:
+                        return self._cut()
+                    if self._closed:
+                        return []
+            finally:
+                self._idle -= 1
 
-    def _cut(self) -> list[tuple[_Request, slice]]:
-        """Max-min fair: what a small request leaves of its share goes to larger ones, whose rest queues anew."""
-        room = max(self._runtime.threads, min(self._max_batch, int(MICRO_BATCH_SECONDS / self._seconds_per_image)))
-        sharing = [self._requests.popleft() for _ in range(min(room, len(self._requests)))]
-        batch, now = [], time.monotonic()
-        for i, request in enumerate(sorted(sharing, key=lambda request: request.size - request.taken)):
-            share = min(request.size - request.taken, room // (len(sharing) - i))
-            if request.began is None:
-                request.began = now
-            batch.append((request, slice(request.taken, request.taken + share)))
-            request.taken += share
-            room -= share
-        self._requests.extend(request for request in sharing if request.taken < request.size)
+    def _cut(self) -> _Batch:
+        """A fair share for each client, and in it for each of its requests. Whoever wants more queues anew."""
+        room = min(
+            self._max_batch,
+            max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
+            -(-self._waiting // self._idle),  # the other threads that are free take as much
+        )
+        batch: _Batch = []
+        now = time.monotonic()
+        clients = [self._clients.pop(name) for name in list(islice(self._clients, room))]
+        for client, share in zip(clients, fair_shares([client.images for client in clients], room), strict=True):
+            requests = [client.requests.popleft() for _ in range(min(share, len(client.requests)))]
+            for request, count in zip(requests, fair_shares([len(r.rest) for r in requests], share), strict=True):
+                if request.began is None:
+                    request.began = now
+                batch.append((request, request.take(count)))
+                if request.rest:
+                    client.requests.append(request)
+            client.images -= share
+            self._waiting -= share
+            if client.images:
+                self._clients[client.name] = client
         return batch
 
     def _drop_late(self) -> None:
         now = time.monotonic()
-        for request in [r for r in self._requests if r.deadline is not None and r.deadline <= now]:
+        waiting = [request for client in self._clients.values() for request in client.requests]
+        late = [request for request in waiting if request.deadline <= now]
+        self._earliest = min((request.deadline for request in waiting if request.deadline > now), default=math.inf)
+        for request in late:
             self._drop(request)
-            request.settle(DeadlineExceeded("The deadline passed before the last image was begun."))
+        error = DeadlineExceeded("The deadline passed before the last image was begun.")
+        _settle([(request, error) for request in late])
 
     def _drop(self, request: _Request) -> None:
         """Takes a request out of the queue, with the rows that were not begun."""
-        if request.taken < request.size:
-            self._requests.remove(request)
-            self._images -= request.size - request.taken
-            request.taken = request.size
+        rest = len(request.rest)
+        if not rest:
+            return
+        request.take(rest)
+        client = self._clients[request.client]
+        client.requests.remove(request)
+        client.images -= rest
+        if not client.images:
+            del self._clients[client.name]
+        self._waiting -= rest
+        self._images -= rest
 
-    def _deliver(self, batch: list[tuple[_Request, slice]], pictures: np.ndarray) -> None:
-        position = 0
+    def _fail(self, batch: _Batch, error: Exception) -> list[_Outcome]:
+        for request, _ in batch:
+            self._drop(request)
+        return [(request, error) for request, _ in batch]
+
+    def _deliver(self, batch: _Batch, pictures: np.ndarray) -> list[_Outcome]:
+        """The requests that have all their pictures now."""
+        position, outcomes = 0, []
         for request, rows in batch:
             count = rows.stop - rows.start
-            request.parts.append(pictures[position : position + count])
+            if request.put(rows, pictures[position : position + count]):
+                outcomes.append((request, request.pictures))
             position += count
-            if rows.stop == request.size:  # rows are taken in order, so these were the last
-                request.settle(request.parts[0] if len(request.parts) == 1 else np.concatenate(request.parts))
+        return outcomes
 
 
-def _join(batch: list[tuple[_Request, slice]]) -> dict[str, np.ndarray]:
+def fair_shares(wants: Sequence[int], room: int) -> list[int]:
+    """Max-min fair: what one that wants little leaves of its share goes to those that want more.
+
+    wants: at most `room` of them, each at least 1 -> as many shares, each at least 1, of `room` together at most.
+    """
+    shares = [0] * len(wants)
+    for left, i in zip(range(len(wants), 0, -1), sorted(range(len(wants)), key=wants.__getitem__), strict=True):
+        shares[i] = min(wants[i], room // left)
+        room -= shares[i]
+    return shares
+
+
+def _join(batch: _Batch) -> dict[str, np.ndarray]:
     """The inputs of a micro-batch, rows one request after another."""
-    return {
-        name: np.concatenate([request.inputs[name][rows] for request, rows in batch]) for name in batch[0][0].inputs
-    }
+    first, rows = batch[0]
+    if len(batch) == 1:
+        return {name: values[rows] for name, values in first.inputs.items()}
+    return {name: np.concatenate([request.inputs[name][rows] for request, rows in batch]) for name in first.inputs}
+
+
+def _settle(outcomes: Iterable[_Outcome]) -> None:
+    """Answers, from any thread, waking each event loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome[0].loop, []).append(outcome)
+    for loop, its in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there
+            loop.call_soon_threadsafe(_answer, its)
+
+
+def _answer(outcomes: Iterable[_Outcome]) -> None:
+    for request, outcome in outcomes:
+        if request.future.done():  # it was cancelled, or failed in an earlier micro-batch
+            continue
+        if isinstance(outcome, Exception):
+            request.future.set_exception(outcome)
+        else:
+            request.future.set_result(outcome)

@@ -1,4 +1,4 @@
-"""The four operations, as plans: a request -> the rows for the model's last graph. No pictures are made here.
+"""The four operations, as plans: a request -> rows for the model. No pictures are made here.
 
 The same address gives the same row whichever operation asks, and so the same picture. Ranges are validated at the edge,
 by whoever took the request; what depends on the model is checked here.
@@ -32,11 +32,11 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows for the last graph of a model, and what each of them is; N pictures come of it."""
+    """Rows for a model, and what each of them is; N pictures come of it."""
 
     model: Model
-    inputs: dict[str, np.ndarray]  # {"z"}, {"z", "label"} or {"w"}, each (N, ...), as Runtime.synthesize takes them
-    addresses: list[Address | None]  # of each picture; None where it is between addresses, or a mix of two
+    inputs: dict[str, np.ndarray]  # as Runtime.synthesize takes them
+    addresses: Sequence[Address | None]  # of each picture; None where it is between addresses, or a mix of two
     labels: list[int] | None  # the class of each picture; None for an unconditional model
     truncation: float | None = None  # as it was asked for
     sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
@@ -63,7 +63,7 @@ def sample(
         addresses = address_range(seed, start, n)
     except ValueError as error:
         raise RequestError("/start", str(error)) from None
-    return _plan(runtime, addresses, _classes(runtime.model, labels, addresses), truncation)
+    return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation)
 
 
 def draws_digits(model: Model) -> bool:
@@ -81,7 +81,7 @@ def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed
     if model.classes is None or not draws_digits(model):
         raise RequestError("/model", f"`model` (={model.id}) must be one whose classes are the digits 0 to 9.")
     labels = [model.classes.index(str(digit)) for digit in digits] * rows
-    return _plan(runtime, address_range(seed, 0, len(labels)), labels, None)
+    return _plan(model, address_range(seed, 0, len(labels)), labels, None)
 
 
 def interpolate(
@@ -113,11 +113,10 @@ def interpolate(
     addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
 
     z = latents(keyframes, model.latent_size)  # (K, Z)
-    ends = _map(runtime, z, model.style, truncation) if space == "w" and model.style is not None else z
+    ends = runtime.map(**_inputs(model, z, None, truncation)) if space == "w" else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
-    if space == "w":
-        return Plan(model, {"w": path}, addresses, labels_of_frames, truncation)
-    return Plan(model, _inputs(runtime, path, labels_of_frames, truncation), addresses, labels_of_frames, truncation)
+    inputs = {"w": path} if space == "w" else _inputs(model, path, labels_of_frames, truncation)
+    return Plan(model, inputs, addresses, labels_of_frames, truncation)
 
 
 def style_mix(
@@ -136,32 +135,26 @@ def style_mix(
     model = runtime.model
     if model.style is None:
         raise RequestError("/model", f"`model` (={model.id}) must be a style model.")
-    sources = _plan(runtime, [*rows, *columns], None, truncation)
-    w = sources.inputs["w"]  # (R + C, L, W)
+    addresses = [*rows, *columns]
+    w = runtime.map(**_inputs(model, latents(addresses, model.latent_size), None, truncation))  # (R + C, L, W)
+    sources = Plan(model, {"w": w}, addresses, None, truncation)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
     return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
 
 
-def _plan(runtime: Runtime, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
-    z = latents(addresses, runtime.model.latent_size)
-    return Plan(runtime.model, _inputs(runtime, z, labels, truncation), [*addresses], labels, truncation)
+def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
+    z = latents(addresses, model.latent_size)
+    return Plan(model, _inputs(model, z, labels, truncation), addresses, labels, truncation)
 
 
-def _inputs(
-    runtime: Runtime, z: np.ndarray, labels: list[int] | None, truncation: float | None
-) -> dict[str, np.ndarray]:
-    """Latents (N, Z) and classes -> the inputs of the last graph."""
-    model = runtime.model
+def _inputs(model: Model, z: np.ndarray, labels: list[int] | None, truncation: float | None) -> dict[str, np.ndarray]:
+    """Latents (N, Z) and classes -> what the model takes them as."""
     if model.style is not None:
-        return {"w": _map(runtime, z, model.style, truncation)}
+        strengths = truncation_strengths(1.0 if truncation is None else truncation, model.style.layers)
+        return {"z": z, "psi": np.tile(strengths, (len(z), 1))}
     if truncation is not None:
         raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
     return {"z": z} if labels is None else {"z": z, "label": np.array(labels, np.int64)}
-
-
-def _map(runtime: Runtime, z: np.ndarray, style: StyleSpec, truncation: float | None) -> np.ndarray:
-    strengths = truncation_strengths(1.0 if truncation is None else truncation, style.layers)
-    return runtime.map(z, np.tile(strengths, (len(z), 1)))  # (N, L, W)
 
 
 def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:

@@ -29,6 +29,13 @@ logger = logging.getLogger(__name__)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_BATCH = {CPU: 16, CUDA: 64}  # pictures in one run of a graph: bounds its memory
+BATCHES = {CPU: (1, 3), CUDA: (1, 2, 4, 8, 16, 32, 64)}  # tried at the start; on CUDA there are no others
+DEVICE = {CPU: "cpu", CUDA: "cuda"}
+CUDA_OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive one costs 0.6 s at each new batch size
+    "use_tf32": "0",  # it would keep 10 bits of 23
+    "arena_extend_strategy": "kSameAsRequested",  # not twice what is needed
+}
 
 
 class Runtime:
@@ -53,14 +60,49 @@ class Runtime:
             self._load()
         logger.info("%s: ready on %s, %d threads", model.id, self.provider, self.threads)
 
-    def map(self, z: np.ndarray, psi: np.ndarray) -> np.ndarray:
-        """Style models: latents z (N, Z) and truncation psi (N, L), both float32 -> w (N, L, W) float32."""
-        return self._run("mapping.onnx", {"z": z, "psi": psi})
+    @property
+    def concurrency(self) -> int:
+        """How many calls of `compute` are worth having at a time."""
+        return self.threads if self.provider == CPU else 1
+
+    @property
+    def max_batch(self) -> int:
+        """The most pictures of one `compute`."""
+        return MAX_BATCH[self.provider]
+
+    def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """`synthesize` for at most `max_batch` rows, on the calling thread alone."""
+        n = len(next(iter(inputs.values())))
+        if self.provider == CUDA:
+            inputs = _pad_to_power_of_two(inputs)
+        images = self._from_latents(inputs) if "psi" in inputs else self._run(GRAPHS[self.model.family][-1], inputs)
+        return np.ascontiguousarray(np.moveaxis(images[:n], 1, -1))  # (N, H, W, C)
 
     def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """The last graph: {"z"}, {"z", "label"} or {"w"}, each (N, ...) -> pictures (N, H, W, C) uint8."""
-        images = self._run(GRAPHS[self.model.family][-1], inputs)  # (N, C, H, W)
-        return np.ascontiguousarray(np.moveaxis(images, 1, -1))  # (N, H, W, C)
+        """{"z"}, {"z", "label"}, or of style models {"z", "psi"} or {"w"}, each (N, ...), N at least 1
+        -> pictures (N, H, W, C) uint8."""
+        n, spec = len(next(iter(inputs.values()))), self.model.image
+        pictures = np.empty((n, spec.height, spec.width, spec.channels), np.uint8)
+        todo = deque(_pieces(n, self.concurrency, self.max_batch))
+
+        def work() -> None:
+            while True:
+                try:
+                    piece = todo.popleft()  # atomic
+                except IndexError:
+                    return
+                pictures[piece] = self.compute({name: values[piece] for name, values in inputs.items()})
+
+        others = [self._pool.submit(work) for _ in range(min(self.concurrency, len(todo)) - 1)]
+        work()  # the calling thread is a worker too, so a single picture meets no pool
+        for other in others:
+            other.result()
+        return pictures
+
+    def map(self, z: np.ndarray, psi: np.ndarray) -> np.ndarray:
+        """Style models: latents z (N, Z) and truncation psi (N, L), both float32 -> w (N, L, W) float32."""
+        pieces = _pieces(len(z), 1, self.max_batch)
+        return np.concatenate([self._run("mapping.onnx", {"z": z[piece], "psi": psi[piece]}) for piece in pieces])
 
     def generate(
         self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None, psi: np.ndarray | None = None
@@ -74,20 +116,20 @@ class Runtime:
             raise ValueError(f"{self.model.id}: `labels` must be given for a conditional model, and only for one.")
         if self.model.style is not None:
             psi = np.ones(1, np.float32) if psi is None else psi
-            return self.synthesize({"w": self.map(z, np.broadcast_to(psi, (len(z), self.model.style.layers)))})
+            return self.synthesize({"z": z, "psi": np.broadcast_to(psi, (len(z), self.model.style.layers))})
         if psi is not None:
             raise ValueError(f"{self.model.id}: `psi` is for style models.")
         return self.synthesize({"z": z} if labels is None else {"z": z, "label": np.asarray(labels, np.int64)})
 
     def _load(self) -> None:
-        """Opens the sessions, and proves each by a real inference at two batch sizes."""
+        """Opens the sessions, and proves each by a real inference at several batch sizes."""
         self._sessions = {name: self._open(name) for name in GRAPHS[self.model.family]}
-        for name, session in self._sessions.items():
+        for name in self._sessions:
             expected = signature(self.model, name)
-            for n in (1, 3):
+            for n in BATCHES[self.provider]:
                 zeros = {key: np.zeros((n, *tensor.shape), tensor.dtype) for key, tensor in expected.inputs.items()}
                 try:
-                    found = _compute(session, expected.output, zeros).shape
+                    found = self._run(name, zeros).shape
                 except Exception as error:
                     raise graph_error(self.model, name, f"fails at batch {n}: {_first_line(error)}") from error
                 right = (n, *expected.result.shape)
@@ -106,8 +148,7 @@ class Runtime:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # fatal only: an error is raised, and so said once
-        # Heuristic search: the exhaustive one costs 0.6 s at each new batch size. TF32 would keep 10 bits of 23.
-        cuda = [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})] if self.provider == CUDA else []
+        cuda = [(CUDA, CUDA_OPTIONS)] if self.provider == CUDA else []
         try:
             session = onnxruntime.InferenceSession(data, options, providers=[*cuda, CPU])
         except Exception as error:
@@ -118,33 +159,22 @@ class Runtime:
         return session
 
     def _run(self, name: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """One graph on N rows, in pieces of at most MAX_BATCH that as many threads as there are take in turn."""
-        session, expected = self._sessions[name], signature(self.model, name)
-        n = len(next(iter(inputs.values())))
-        output = np.empty((n, *expected.result.shape), expected.result.dtype)
-        workers = self.threads if self.provider == CPU else 1
-        todo = deque(_pieces(n, workers, MAX_BATCH[self.provider]))
+        return cast(np.ndarray, self._sessions[name].run(None, inputs)[0])  # each graph has one output
 
-        def work() -> None:
-            while True:
-                try:
-                    piece = todo.popleft()  # atomic
-                except IndexError:
-                    return
-                rows = {key: array[piece] for key, array in inputs.items()}
-                if self.provider == CUDA:
-                    rows = _pad_to_power_of_two(rows)
-                output[piece] = _compute(session, expected.output, rows)[: piece.stop - piece.start]
-
-        others = [self._pool.submit(work) for _ in range(min(workers, len(todo)) - 1)]
-        work()  # the calling thread is a worker too, so a single picture meets no pool
-        for other in others:
-            other.result()
-        return output
-
-
-def _compute(session: onnxruntime.InferenceSession, output: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    return cast(np.ndarray, session.run([output], inputs)[0])
+    def _from_latents(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """A style model's two graphs. What goes from one to the other stays where it is: on a GPU, or in ONNX Runtime's
+        own memory."""
+        mapping, synthesis = self._sessions["mapping.onnx"], self._sessions["synthesis.onnx"]
+        first = mapping.io_binding()
+        for name, values in inputs.items():
+            first.bind_cpu_input(name, np.ascontiguousarray(values))
+        first.bind_output("w", DEVICE[self.provider])
+        mapping.run_with_iobinding(first)
+        second = synthesis.io_binding()
+        second.bind_ortvalue_input("w", first.get_outputs()[0])
+        second.bind_output("image", "cpu")
+        synthesis.run_with_iobinding(second)
+        return cast(np.ndarray, second.get_outputs()[0].numpy())
 
 
 def _pieces(n: int, workers: int, most: int) -> list[slice]:

@@ -27,9 +27,7 @@ def generator_of(runtime: Runtime, **options: Any) -> Generator:
 
 
 def exchange(seconds: float = 30) -> Exchange:
-    made = Exchange("POST", "/v1/sample", "id", "client")
-    made.deadline = made.arrived + seconds
-    return made
+    return Exchange.within("/v1/sample", seconds)
 
 
 def test_a_full_queue_is_503_and_says_when_to_come_back(runtime: Runtime):

@@ -67,7 +67,7 @@ def test_a_model_that_fails_is_named_and_ready_again_when_it_works(
             def fail(self: Runtime, inputs: dict[str, np.ndarray]) -> np.ndarray:
                 raise RuntimeError("CUDA error")
 
-            broken.setattr(Runtime, "synthesize", fail)
+            broken.setattr(Runtime, "compute", fail)
             await health.beat(generators)
             assert code(health) == "not-ready" and "`tiny-dcgan` fails: RuntimeError." in detail(health)
         await health.beat(generators)
@@ -77,11 +77,11 @@ def test_a_model_that_fails_is_named_and_ready_again_when_it_works(
 
 
 def test_another_picture_than_at_the_start_is_a_failure(repository_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    synthesize = Runtime.synthesize
+    compute = Runtime.compute
 
     async def scenario(health: Health, generators: Generators) -> None:
         await health.beat(generators)
-        monkeypatch.setattr(Runtime, "synthesize", lambda self, inputs: 255 - synthesize(self, inputs))
+        monkeypatch.setattr(Runtime, "compute", lambda self, inputs: 255 - compute(self, inputs))
         await health.beat(generators)
         assert "makes another picture than it did" in detail(health)
 
@@ -89,16 +89,16 @@ def test_another_picture_than_at_the_start_is_a_failure(repository_folder: Path,
 
 
 def test_an_inference_that_hangs_is_a_failure(repository_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    go, synthesize = Event(), Runtime.synthesize
+    go, compute = Event(), Runtime.compute
 
     def hang(self: Runtime, inputs: dict[str, np.ndarray]) -> np.ndarray:
         assert go.wait(20)
-        return synthesize(self, inputs)
+        return compute(self, inputs)
 
     async def scenario(health: Health, generators: Generators) -> None:
         await health.beat(generators)
         monkeypatch.setattr(module, "BEAT_SECONDS", 0.1)
-        monkeypatch.setattr(Runtime, "synthesize", hang)
+        monkeypatch.setattr(Runtime, "compute", hang)
         await health.beat(generators)
         go.set()
         assert code(health) == "not-ready" and "hangs" in detail(health)

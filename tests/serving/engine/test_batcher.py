@@ -11,30 +11,36 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.engine import batcher as module
 from serving.engine import generation
-from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times
+from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times, fair_shares
 from serving.engine.repository import Model, load_model
 from serving.engine.runtime import Runtime
 
-ROOM = 12  # images in each micro-batch of these tests: as many threads, and no more
+ROOM = 12  # images in each micro-batch of these tests, however long it takes
 
 
 class Gated(Runtime):
     """A real runtime whose micro-batches wait for a word, are remembered, and can be made to fail."""
 
-    def __init__(self, model: Model):
-        super().__init__(model, threads=ROOM)
+    def __init__(self, model: Model, threads: int = 1):
+        super().__init__(model, threads=threads)
         self.began, self.go = Event(), Event()
         self.batches: list[int] = []
         self.fail = False
 
-    def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         self.batches.append(len(inputs["z"]))
         self.began.set()
         assert self.go.wait(10)
         if self.fail:
             raise RuntimeError("out of memory")
-        return super().synthesize(inputs)
+        return super().compute(inputs)
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MICRO_BATCH_SECONDS", 60)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +131,96 @@ def test_a_small_request_is_not_stuck_behind_a_large_one(runtime: Gated):
     asyncio.run(scenario())
     assert done[-1] == "large" and set(done[1:3]) == {"one", "two"}
     assert runtime.batches[1] == 12  # 1 and 2, and 9 of the large one
+
+
+def test_clients_have_equal_shares_whatever_they_ask_for(runtime: Gated):
+    """One client has ten requests of 12 images waiting; another's single one is done after the first micro-batches."""
+    done: list[str] = []
+
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            tasks = await waiting(batcher, runtime)
+            for i in range(10):
+                tasks.append(asyncio.create_task(batcher.run(rows(runtime, 12, start=12 * i), client="many")))
+            tasks.append(asyncio.create_task(batcher.run(rows(runtime, 12), client="one")))
+            for i, task in enumerate(tasks):
+                task.add_done_callback(lambda _, i=i: done.append("one" if i == 11 else "many" if i else "first"))
+            await asyncio.sleep(0.01)
+            runtime.go.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    assert done[:2] == ["first", "one"]
+    assert runtime.batches == [1, *[12] * 11]
+
+
+def test_shares_are_max_min_fair():
+    assert fair_shares([256, 2, 1], 12) == [9, 2, 1]
+    assert fair_shares([5, 5], 12) == [5, 5]
+    assert fair_shares([7, 9, 8], 12) == [4, 4, 4]
+    assert fair_shares([3, 3], 5) == [2, 3], "nothing of the room is left over"
+    assert fair_shares([1] * 12, 12) == [1] * 12
+
+
+def test_the_threads_of_a_model_compute_at_the_same_time_and_share_a_request(model: Model):
+    runtime = Gated(model, threads=3)
+    expected = Runtime(model).synthesize(rows(runtime, 30))
+
+    async def scenario() -> np.ndarray:
+        async with batcher_of(runtime) as batcher:
+            task = asyncio.create_task(batcher.run(rows(runtime, 30)))
+            while len(runtime.batches) < 3:
+                await asyncio.sleep(0.01)
+            assert runtime.batches == [10, 10, 10] and not task.done()
+            runtime.go.set()
+            return await task
+
+    np.testing.assert_array_equal(asyncio.run(asyncio.wait_for(scenario(), 10)), expected)
+
+
+def test_a_request_that_fails_in_one_thread_is_answered_once(model: Model):
+    class Half(Gated):
+        """Fails for the rows of label 0."""
+
+        def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+            pictures = super().compute(inputs)
+            if not inputs["label"].any():
+                raise RuntimeError("out of memory")
+            return pictures
+
+    runtime = Half(model, threads=2)
+
+    async def scenario() -> None:
+        async with batcher_of(runtime) as batcher:
+            inputs = generation.sample(runtime, n=24, seed=7, labels=[0] * 12 + [1] * 12).inputs
+            task = asyncio.create_task(batcher.run(inputs))
+            while len(runtime.batches) < 2:
+                await asyncio.sleep(0.01)
+            runtime.go.set()
+            with pytest.raises(RuntimeError, match="out of memory"):
+                await task
+            assert len(await batcher.run(rows(runtime, 2, start=1))) == 2
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert runtime.batches == [12, 12, 1, 1]
+
+
+def test_latents_and_styles_are_joined(repository_folder: Path):
+    """A style model is asked for samples, which it maps itself, and for mixes, whose w was made before."""
+    runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
+    plans = [generation.sample(runtime, n=2, seed=1)] * 3
+    w = runtime.map(**plans[0].inputs)
+    expected = runtime.synthesize({"w": w})
+
+    async def scenario() -> list[np.ndarray]:
+        batcher = Batcher(runtime)
+        requests = [batcher.run(inputs) for inputs in (plans[0].inputs, {"w": w}, plans[1].inputs, plans[2].inputs)]
+        found = await asyncio.gather(*requests)
+        await batcher.close()
+        return found
+
+    for pictures in asyncio.run(scenario()):
+        np.testing.assert_array_equal(pictures, expected)
 
 
 def test_more_requests_than_room_take_turns(runtime: Gated):

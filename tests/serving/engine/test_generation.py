@@ -148,13 +148,13 @@ def test_a_keyframe_in_w_is_that_addresss_picture(runtimes: dict[str, Runtime]):
     plan = generation.interpolate(runtime, keyframes=address_range(1, 0, 2), frames=3, space="w", truncation=0.7)
     ends = generation.sample(runtime, n=2, seed=1, truncation=0.7)
     np.testing.assert_array_equal(pictures(runtime, plan)[[0, 2]], pictures(runtime, ends))
-    middle = ends.inputs["w"].mean(axis=0)
+    middle = runtime.map(**ends.inputs).mean(axis=0)
     np.testing.assert_allclose(plan.inputs["w"][1], middle, rtol=1e-5, atol=1e-6)
 
 
 def test_a_path_in_w_is_straight_unless_asked_otherwise(runtimes: dict[str, Runtime]):
     runtime, ends = runtimes["tiny-style"], address_range(1, 0, 2)
-    a, b = generation.sample(runtime, n=2, seed=1).inputs["w"]
+    a, b = runtime.map(**generation.sample(runtime, n=2, seed=1).inputs)
     paths = {
         method: generation.interpolate(runtime, keyframes=ends, frames=3, space="w", method=method).inputs["w"][1]
         for method in (None, "lerp", "slerp")
@@ -203,8 +203,8 @@ def test_a_mix_has_the_columns_styles_and_the_rows_rest(runtimes: dict[str, Runt
     rows, columns = address_range(1, 0, 2), address_range(2, 0, 3)
     plan = generation.style_mix(runtime, rows=rows, columns=columns, styles=styles, truncation=0.8)
     assert len(plan) == 6 and plan.addresses == [None] * 6
-    w_rows = generation.sample(runtime, n=2, seed=1, truncation=0.8).inputs["w"]
-    w_columns = generation.sample(runtime, n=3, seed=2, truncation=0.8).inputs["w"]
+    w_rows = runtime.map(**generation.sample(runtime, n=2, seed=1, truncation=0.8).inputs)
+    w_columns = runtime.map(**generation.sample(runtime, n=3, seed=2, truncation=0.8).inputs)
     for position, w in enumerate(plan.inputs["w"]):
         for layer in range(6):
             source = w_columns[position % 3] if layer in layers else w_rows[position // 3]
