@@ -1,22 +1,21 @@
 """One request and its reply: what is known of it while it is under way, and told of it when it is over."""
 
+import asyncio
 import random
 import re
 import time
-from asyncio import timeout
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
-from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope
 
-from serving.api.problems import Problem, late, wrong_timeout
+from serving.api.problems import Problem, gone, late, wrong_timeout
 from serving.engine.batcher import Times
 
 SCOPE_KEY = "ganymede.exchange"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # what is echoed goes into logs: nothing that could end a line
+PATIENCE = 0.05  # seconds before it is looked whether the client still waits; most replies have gone by then
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -31,9 +30,9 @@ class Exchange:
     path: str
     request_id: str
     client: str  # the name of its API key, or its network address
+    receive: Receive  # the rest of what it sends: nothing but its leaving, once the body was read
     arrived: float = field(default_factory=time.monotonic)
     deadline: float = float("inf")  # on the clock of time.monotonic()
-    body: BaseModel | None = None  # of a POST, parsed
     problem: Problem | None = None  # what it is answered with, where that is no success
     status: int = 0  # of the reply, once it begins
     images: int = 0  # that it asked for
@@ -42,13 +41,24 @@ class Exchange:
     encode: float = 0.0  # seconds
 
     @classmethod
-    def of(cls, scope: Scope, headers: Headers) -> "Exchange":
+    def of(cls, scope: Scope, headers: Headers, receive: Receive) -> "Exchange":
         """A new one, kept in `scope`."""
         sent = headers.get("x-request-id", "")
         request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()
         client = scope.get("client")
-        exchange = cls(scope["method"], scope["path"], request_id, client[0] if client else "unknown")
+        exchange = cls(scope["method"], scope["path"], request_id, client[0] if client else "unknown", receive)
         scope[SCOPE_KEY] = exchange
+        return exchange
+
+    @classmethod
+    def within(cls, path: str, seconds: float) -> "Exchange":
+        """A call from this very process."""
+
+        async def stays() -> Message:
+            return await asyncio.Future()
+
+        exchange = cls("POST", path, new_request_id(), "local", stays)
+        exchange.limit(None, seconds)
         return exchange
 
     def limit(self, asked: str | None, most: float) -> None:
@@ -60,17 +70,49 @@ class Exchange:
             seconds = min(most, float(asked))
         self.deadline = self.arrived + seconds
 
-    @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
-        """What is awaited within is cancelled at the deadline. Raises Problem 504."""
-        try:
-            async with timeout(self.deadline - time.monotonic()):
-                yield
-        except TimeoutError:
-            raise late(self.deadline - self.arrived) from None
+    def in_time(self) -> "InTime":
+        return InTime(self)
 
     @property
     def server_timing(self) -> str:
         """The header of that name, in milliseconds."""
-        times = {"queue": self.times.queue, "compute": self.times.compute, "encode": self.encode}
-        return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in times.items())
+        queue, compute, encode = 1000 * self.times.queue, 1000 * self.times.compute, 1000 * self.encode
+        return f"queue;dur={queue:.2f}, compute;dur={compute:.2f}, encode;dur={encode:.2f}"
+
+
+class InTime:
+    """What is awaited within is cancelled at the deadline, and when the client leaves. Raises Problem 504 or 400."""
+
+    __slots__ = ("_exchange", "_left", "_limit", "_patience", "_watching")
+
+    def __init__(self, exchange: Exchange):
+        self._exchange = exchange
+        self._left = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(self._exchange.deadline - time.monotonic())
+        self._patience = loop.call_later(PATIENCE, self._watch)
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._patience.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError:
+            exchange = self._exchange
+            raise gone() if self._left else late(exchange.deadline - exchange.arrived) from None
+
+    def _watch(self) -> None:
+        self._watching = asyncio.create_task(self._until_it_leaves())
+
+    async def _until_it_leaves(self) -> None:
+        while (await self._exchange.receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._limit.reschedule(0)  # now

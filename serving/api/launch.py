@@ -90,6 +90,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
 def application() -> Starlette:
     """The service as this process serves it. Under `bentoml serve` it is BentoML that makes it."""
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
     from serving.api.service import Ganymede, metrics, settings
 
@@ -106,8 +107,10 @@ def application() -> Starlette:
     Protocol.read_timeout = settings.read_timeout
     Protocol.refused = staticmethod(metrics.refused)
     app = cast(Starlette, Ganymede.to_asgi())
-    # The gate keeps deadlines; this one would leave a timer of 60 s behind for each request.
-    app.user_middleware = [layer for layer in app.user_middleware if layer.cls is not TimeoutMiddleware]
+    # The gate keeps deadlines and traces; the one would leave a timer of 60 s behind for each request, and the other
+    # wraps each of them for nothing.
+    ours = (TimeoutMiddleware, OpenTelemetryMiddleware)
+    app.user_middleware = [layer for layer in app.user_middleware if layer.cls not in ours]
     return app
 
 

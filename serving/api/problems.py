@@ -98,6 +98,10 @@ def incomplete_body() -> Problem:
     return Problem(400, "incomplete-body", "The connection ended before the body did.")
 
 
+def gone() -> Problem:
+    return Problem(400, "client-gone", "The connection ended before the reply was ready.")
+
+
 def bad_http(detail: str) -> Problem:
     return Problem(400, "bad-http", detail, headers={"Connection": "close"})
 

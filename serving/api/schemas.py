@@ -115,6 +115,7 @@ class Body(BaseModel):
     """What every POST takes."""
 
     model_config = STRICT
+    route: ClassVar[str]
 
     model: str | None = Field(None, description="An id of `GET /v1/models`; the first that can do it, unless given.")
     scale: Annotated[int, Between(1, 16)] = Field(1, description="Every pixel becomes scale x scale pixels.")

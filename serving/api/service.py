@@ -9,29 +9,28 @@ import gc
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, cast
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 from bentoml.validators import ContentType
 from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
-from starlette.requests import Request
 
 from serving.api import logs, routes, tracing
-from serving.api.exchange import SCOPE_KEY
+from serving.api.exchange import Exchange
 from serving.api.gate import Gate
 from serving.api.generators import Generators, load_runtimes
 from serving.api.health import Health
 from serving.api.keys import Keys
 from serving.api.metrics import Metrics
 from serving.api.operations import Operations
-from serving.api.problems import Problem
 from serving.api.quota import Quota
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody
 from serving.api.settings import Settings
@@ -46,12 +45,8 @@ quota = None if settings.rate_limit is None else Quota(settings.rate_limit)
 traces = tracing.Tracing() if tracing.configured() else None
 
 
-class FromGate(bentoml.IODescriptor):
-    """A body that the gate has parsed, in the place of BentoML's own reading of the request."""
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: object) -> Self:
-        return request.scope[SCOPE_KEY].body
+class Described(bentoml.IODescriptor):
+    """A body as BentoML describes it to its clients."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -59,9 +54,8 @@ class FromGate(bentoml.IODescriptor):
         return handler(source)
 
 
-def spec(body: type[Body]) -> type[FromGate]:
-    """The body of a route as BentoML describes it to its clients."""
-    return cast(type[FromGate], create_model(body.__name__, __base__=(FromGate, body)))
+def described(body: type[Body]) -> type[Described]:
+    return cast(type[Described], create_model(body.__name__, __base__=(Described, body)))
 
 
 Picture = Annotated[bytes, ContentType("image/png")]
@@ -88,25 +82,25 @@ class Ganymede:
         gc.collect()
         gc.freeze()
 
-    @bentoml.api(route=SampleBody.route, input_spec=spec(SampleBody))
-    async def sample(self, ctx: bentoml.Context, **fields: Any) -> Picture:
+    @bentoml.api(route=SampleBody.route, input_spec=described(SampleBody))
+    async def sample(self, **fields: Any) -> Picture:
         """Pictures at a range of addresses."""
-        return await self._answer(ctx, SampleBody.model_construct(**fields))
+        return await self._picture(SampleBody, fields)
 
-    @bentoml.api(route=DigitsBody.route, input_spec=spec(DigitsBody))
-    async def digits(self, ctx: bentoml.Context, **fields: Any) -> Picture:
+    @bentoml.api(route=DigitsBody.route, input_spec=described(DigitsBody))
+    async def digits(self, **fields: Any) -> Picture:
         """The digits asked for, from a conditional model."""
-        return await self._answer(ctx, DigitsBody.model_construct(**fields))
+        return await self._picture(DigitsBody, fields)
 
-    @bentoml.api(route=InterpolateBody.route, input_spec=spec(InterpolateBody))
-    async def interpolate(self, ctx: bentoml.Context, **fields: Any) -> Picture:
+    @bentoml.api(route=InterpolateBody.route, input_spec=described(InterpolateBody))
+    async def interpolate(self, **fields: Any) -> Picture:
         """Frames on the way from one address to the next."""
-        return await self._answer(ctx, InterpolateBody.model_construct(**fields))
+        return await self._picture(InterpolateBody, fields)
 
-    @bentoml.api(route=StyleMixBody.route, input_spec=spec(StyleMixBody))
-    async def style_mix(self, ctx: bentoml.Context, **fields: Any) -> Picture:
+    @bentoml.api(route=StyleMixBody.route, input_spec=described(StyleMixBody))
+    async def style_mix(self, **fields: Any) -> Picture:
         """Every row's picture with styles taken from every column's."""
-        return await self._answer(ctx, StyleMixBody.model_construct(**fields))
+        return await self._picture(StyleMixBody, fields)
 
     @bentoml.on_deployment
     @staticmethod
@@ -133,15 +127,11 @@ class Ganymede:
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
-    async def _answer(self, ctx: bentoml.Context, body: Body) -> Any:
-        request = ctx.request
-        try:
-            accept = ",".join(request.headers.getlist("accept"))
-            response = await self._operations.answer(request.scope[SCOPE_KEY], body, accept)
-        except Problem as problem:
-            response = await routes.refuse(request, problem)
-        ctx.response.status_code = response.status_code  # BentoML puts its own in the place of the response's
-        return response
+    async def _picture(self, body: type[Body], fields: Mapping[str, Any]) -> bytes:
+        """For a BentoML service in this process that depends on this one; what comes over HTTP the gate answers."""
+        exchange = Exchange.within(body.route, settings.timeout)
+        response = await self._operations.answer(exchange, body.model_validate(fields), None)
+        return bytes(response.body)
 
 
 def drain_on(number: signal.Signals, seconds: float) -> None:
@@ -170,7 +160,7 @@ Ganymede.add_asgi_middleware(
     Gate,  # pyright: ignore[reportArgumentType]  BentoML's protocol describes an instance, and takes the class
     pages=routes.app,
     bodies={body.route: body for body in (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)},
-    check=lambda body: routes.app.state.operations.check(body),
+    operate=lambda exchange, body, accept: routes.app.state.operations.answer(exchange, body, accept),
     settings=settings,
     metrics=metrics,
     health=health,

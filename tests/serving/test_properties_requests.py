@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers, QueryParams
+from starlette.types import Message
 
 from serving.api import replies, routes
 from serving.api.exchange import REQUEST_ID, Exchange
@@ -290,10 +291,14 @@ def test_the_format_is_one_that_the_header_prefers(asked: Sequence[tuple[str, fl
         assert best == 0
 
 
+async def nothing() -> Message:
+    raise AssertionError("nobody listens to the client here")
+
+
 def exchange(headers: dict[str, str]) -> Exchange:
     scope = {"type": "http", "method": "POST", "path": "/v1/sample", "client": ("127.0.0.1", 1)}
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Exchange.of(scope, Headers(raw=raw))
+    return Exchange.of(scope, Headers(raw=raw), nothing)
 
 
 @settings(max_examples=300, deadline=None)

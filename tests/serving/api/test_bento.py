@@ -17,6 +17,16 @@ import sys, bentoml
 with bentoml.SyncHTTPClient(sys.argv[1]) as client:
     sys.stdout.buffer.write(getattr(client, sys.argv[2])(**eval(sys.argv[3])))
 """
+WITHIN = """
+import asyncio, sys
+from serving.api.service import Ganymede
+
+async def main():
+    service = Ganymede.inner()
+    sys.stdout.buffer.write(await getattr(service, sys.argv[1])(**eval(sys.argv[2])))
+
+asyncio.run(main())
+"""
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
 
@@ -32,6 +42,14 @@ BENTOML = str(Path(sys.executable).with_name("bentoml"))
 def test_bentomls_own_client_gets_the_pictures(server: Server, http: httpx2.Client, name: str, route: str, body: dict):
     done = subprocess.run([sys.executable, "-c", CLIENT, server.url, name, repr(body)], capture_output=True, check=True)
     assert done.stdout == http.post(route, json=body).content
+
+
+def test_a_service_in_the_same_process_gets_the_pictures(repository_folder: Path, http: httpx2.Client):
+    body = {"model": "tiny-style", "n": 3, "seed": 7}
+    env = os.environ | {"GANYMEDE_MODELS": str(repository_folder)}
+    command = [sys.executable, "-c", WITHIN, "sample", repr(body)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=False)
+    assert done.stdout == http.post("/v1/sample", json=body).content, done.stderr
 
 
 def test_bentomls_own_client_is_told_what_was_wrong(server: Server):
