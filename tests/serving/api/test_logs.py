@@ -17,7 +17,6 @@ import pytest
 
 from server import ROOT, Server, free_port
 from serving.api import logs
-from serving.api.exchange import Exchange
 
 Serve = Callable[..., AbstractContextManager[Server]]
 
@@ -72,13 +71,6 @@ def test_a_fault_is_one_line_with_its_traceback(capsys: pytest.CaptureFixture[st
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
     assert found["request_id"] == "7" and "RuntimeError: é\nbroken" in found["exception"]
-
-
-def test_a_line_for_people_has_the_time_it_took_and_the_id():
-    exchange = Exchange("GET", "/v1/models", "abc", "10.0.0.7", status=200)
-    record = logging.makeLogRecord({"msg": "GET /v1/models 200", "levelname": "INFO"})
-    setattr(record, logs.FIELDS, {"ms": 1.25, "request_id": exchange.request_id})
-    assert logs.Plain().format(record).endswith(" INFO GET /v1/models 200 in 1.2 ms [abc]")
 
 
 @pytest.mark.slow
