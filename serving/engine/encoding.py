@@ -89,7 +89,7 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
         rows = len(sources) - layout.columns
         picture = images.mix_grid(pictures, sources[:rows], sources[rows:])
     else:
-        picture = images.grid(pictures, layout.columns)
+        picture = pictures[0] if len(pictures) == 1 == layout.columns else images.grid(pictures, layout.columns)
     if format == "png":
         return images.png(picture, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
     return {"jpeg": images.jpeg, "webp": images.webp}[format](picture)

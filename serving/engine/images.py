@@ -65,7 +65,7 @@ def mix_grid(mixes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 def png(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
     """A PNG of 8-bit grey or RGB, with `text` as tEXt chunks: Latin-1, keywords of 1 to 79 characters."""
     height, width, channels = image.shape
-    rows = np.ascontiguousarray(image).reshape(height, width * channels)
+    rows = image.reshape(height, width * channels)
     filtered = np.empty((height, 1 + width * channels), np.uint8)
     # Differences to the row above halve what RGB takes; a digit's grey is smaller as it is.
     filtered[:, 0] = NO_FILTER if channels == 1 else UP_FILTER
