@@ -38,7 +38,7 @@ class Exchange:
     images: int = 0  # that it asked for
     admitted: bool = False  # and counted as under way, until its reply begins
     times: Times = field(default_factory=Times)
-    encode: float = 0.0  # seconds
+    encode: float | None = None  # seconds; None where it was packed while it was sent
 
     @classmethod
     def of(cls, scope: Scope, headers: Headers, receive: Receive) -> "Exchange":
@@ -76,8 +76,8 @@ class Exchange:
     @property
     def server_timing(self) -> str:
         """The header of that name, in milliseconds."""
-        queue, compute, encode = 1000 * self.times.queue, 1000 * self.times.compute, 1000 * self.encode
-        return f"queue;dur={queue:.2f}, compute;dur={compute:.2f}, encode;dur={encode:.2f}"
+        drawn = f"queue;dur={1000 * self.times.queue:.2f}, compute;dur={1000 * self.times.compute:.2f}"
+        return drawn if self.encode is None else f"{drawn}, encode;dur={1000 * self.encode:.2f}"
 
 
 class InTime:

@@ -86,7 +86,9 @@ class Gate:
                 app = self._page(exchange) if body is None else await self._operate(exchange, body, headers)
                 await app(scope, receive, reply.send)
         except Problem as problem:
-            await reply.refuse(problem)
+            if not reply.started:
+                await reply.refuse(problem)
+            exchange.problem = problem  # or the reply ends before its time, and the server cuts the connection
         except Exception:
             logger.exception(
                 "%s %s failed", exchange.method, exchange.path, extra={logs.FIELDS: {"request_id": exchange.request_id}}

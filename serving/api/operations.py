@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from serving.api import replies
 from serving.api.exchange import Exchange
@@ -67,11 +67,18 @@ class Operations:
                 pictures, sources = np.split(await generator.draw(both, exchange), [len(plan)])
             else:
                 pictures, sources = await generator.draw(plan.inputs, exchange), None
-            began = time.monotonic()
-            content = await self._packer.pack(plan, pictures, sources, layout, media_type)
-            exchange.encode = time.monotonic() - began
+            content = None
+            if not self._packer.streams(plan, layout, media_type):
+                began = time.monotonic()
+                content = await self._packer.pack(plan, pictures, sources, layout, media_type)
+                exchange.encode = time.monotonic() - began
         generator.metrics.drawn(generator.model.id, exchange)
         told = replies.headers(plan) | {"Server-Timing": exchange.server_timing, **headers}
+        if content is None:
+            if media_type == replies.NPY:
+                told["Content-Length"] = str(images.npy_bytes(pictures))
+            pieces = self._packer.stream(plan, pictures, layout, media_type, exchange.deadline)
+            return StreamingResponse(pieces, media_type=media_type, headers=told)
         return Response(content, media_type=media_type, headers=told)
 
 

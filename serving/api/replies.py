@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from serving import __version__
 from serving.api.generators import retry_after
-from serving.api.problems import overloaded
+from serving.api.problems import late, overloaded
 from serving.engine import encoding
 from serving.engine.cpus import available_cpus
 from serving.engine.encoding import Layout
@@ -22,6 +22,7 @@ FORMATS = {PNG: "png", JPEG: "jpeg", WEBP: "webp", ZIP: "zip", NPY: "npy", JSON:
 STILLS = (PNG, JPEG, WEBP, ZIP, NPY, JSON)  # the first is the default
 ANIMATIONS = (*STILLS, GIF)
 EXTENSIONS = {"png": PNG, "jpg": JPEG, "webp": WEBP}  # of the URL of a picture
+PIECES = {media_type for media_type, format in FORMATS.items() if format in encoding.PIECES}
 ONE_PICTURE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_PICTURE}
 
 MAX_PIXEL_BYTES = 2**26
@@ -32,6 +33,9 @@ MAX_PENDING_BYTES = 2**28
 
 INLINE_BYTES = 2**16
 """Packing runs at about 70 MB/s: up to here it is done within a millisecond, and a thread would cost more."""
+
+CHUNK_BYTES = 2**16
+"""Of a reply that is sent as it is packed: large enough that a change of threads is cheap beside it."""
 
 SMOOTHING = 0.2  # the weight of the newest reply in the measured speed
 
@@ -62,13 +66,17 @@ class Packer:
         finally:
             self._pending -= size
 
+    def streams(self, plan: Plan, layout: Layout, media_type: str) -> bool:
+        """Whether a reply is so large that it is sent as it is packed, by `stream`, and not whole, by `pack`."""
+        return media_type in PIECES and encoding.pixel_bytes(plan, layout, FORMATS[media_type]) > INLINE_BYTES
+
     async def pack(
         self, plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
     ) -> bytes:
         """`encoding.encode`."""
         arguments = plan, pictures, sources, layout, FORMATS[media_type]
         size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
-        if media_type == NPY or size <= INLINE_BYTES:
+        if size <= INLINE_BYTES:
             return encoding.encode(*arguments)
 
         def timed() -> tuple[bytes, float]:
@@ -79,6 +87,31 @@ class Packer:
         content, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
         self._bytes_per_second += SMOOTHING * (size / seconds - self._bytes_per_second)
         return content
+
+    async def stream(
+        self, plan: Plan, pictures: np.ndarray, layout: Layout, media_type: str, deadline: float
+    ) -> AsyncIterator[bytes | memoryview]:
+        """`encoding.pieces`, several at a time. Ends with Problem 504 where the next would be late."""
+        pieces = encoding.pieces(plan, pictures, layout, FORMATS[media_type])
+        if media_type == NPY:  # nothing is to be packed
+            for piece in pieces:
+                yield piece
+            return
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+        while chunk := await loop.run_in_executor(self._pool, _together, pieces):
+            yield chunk
+            if time.monotonic() > deadline:
+                raise late(deadline - began)
+
+
+def _together(pieces: Iterator[bytes | memoryview]) -> bytes:
+    """The next pieces, of CHUNK_BYTES or the rest; nothing at the end."""
+    chunk = bytearray()
+    for piece in pieces:
+        chunk += piece
+        if len(chunk) >= CHUNK_BYTES:
+            break
+    return bytes(chunk)
 
 
 def headers(plan: Plan) -> dict[str, str]:

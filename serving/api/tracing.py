@@ -66,7 +66,8 @@ class Tracing:
         )
         if exchange.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
-        steps = [("queue", exchange.times.queue), ("compute", exchange.times.compute), ("encode", exchange.encode)]
+        times = exchange.times
+        steps = [("queue", times.queue), ("compute", times.compute), ("encode", exchange.encode or 0.0)]
         step_began = ended - round(1e9 * sum(taken for _, taken in steps))  # they are the last that is done
         for name, taken in steps:
             if taken:

@@ -10,6 +10,7 @@ of its own at the same scale: alone, by its URL, in a zip or in JSON. A grid say
 
 import base64
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from serving.engine.generation import Plan, RequestError
 
 ONE_PICTURE = ("png", "jpeg", "webp", "gif")
 """The formats that show all pictures of a plan as one, or one after another."""
+
+PIECES = ("npy", "zip", "json")
+"""The formats that are written picture by picture."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,9 @@ def _size(plan: Plan, layout: Layout) -> tuple[int, int]:
 
 def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
     """pictures (N, H, W, C) of `plan` and, for a style mix as ONE_PICTURE, those of its sources -> a file."""
-    if format == "npy":
-        return images.npy(pictures)
+    if format in PIECES:
+        return b"".join(pieces(plan, pictures, layout, format))
     pictures = images.enlarge(pictures, layout.scale)
-    if format == "zip":
-        return images.archive(_pngs(plan, pictures), _manifest(plan))
-    if format == "json":
-        return _json(plan, pictures)
     if layout.animation and format in ("gif", "webp"):
         animate = images.gif if format == "gif" else images.webp_animation
         return animate(pictures, fps=layout.animation.fps, loop=layout.animation.loop)
@@ -95,8 +95,14 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
     return {"jpeg": images.jpeg, "webp": images.webp}[format](picture)
 
 
-def _pngs(plan: Plan, pictures: np.ndarray) -> list[bytes]:
-    return [images.png(picture, _text(plan, i)) for i, picture in enumerate(pictures)]
+def pieces(plan: Plan, pictures: np.ndarray, layout: Layout, format: str) -> Iterator[bytes | memoryview]:
+    """`encode` in PIECES: a piece for about every picture, so that they are not all in memory as they are packed."""
+    if format == "npy":
+        return images.npy(pictures)
+    pngs = (
+        images.png(images.enlarge(picture[None], layout.scale)[0], _text(plan, i)) for i, picture in enumerate(pictures)
+    )
+    return images.archive(pngs, _manifest(plan)) if format == "zip" else _json(plan, pngs)
 
 
 def _text(plan: Plan, position: int | None = None) -> dict[str, str]:
@@ -118,12 +124,13 @@ def _manifest(plan: Plan) -> dict[str, Any]:
     return {**_origin(plan), "images": entries}
 
 
-def _json(plan: Plan, pictures: np.ndarray) -> bytes:
-    entries = [
-        {**where, "png": base64.b64encode(png).decode()}
-        for png, where in zip(_pngs(plan, pictures), _where(plan), strict=True)
-    ]
-    return json.dumps({**_origin(plan), "images": entries}, ensure_ascii=False).encode()
+def _json(plan: Plan, pngs: Iterable[bytes]) -> Iterator[bytes]:
+    head = json.dumps({**_origin(plan), "images": []}, ensure_ascii=False)
+    yield head.removesuffix("]}").encode()
+    for i, (png, where) in enumerate(zip(pngs, _where(plan), strict=True)):
+        entry = {**where, "png": base64.b64encode(png).decode()}
+        yield (", " if i else "").encode() + json.dumps(entry, ensure_ascii=False).encode()
+    yield b"]}"
 
 
 def _origin(plan: Plan) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Every reply format of every POST route, decoded: the same pictures in all of them."""
 
+import base64
+import io
 import json
+import zipfile
 from typing import Any
 
 import httpx2
@@ -191,3 +194,22 @@ def test_a_model_that_can_do_it_is_found(http: httpx2.Client):
     assert model("/v1/sample", {}) == "tiny-cgan", "the first"
     assert model("/v1/digits", {"digits": "1"}) == "tiny-cgan"
     assert model("/v1/style-mix", {"rows": [1], "columns": [2]}) == "tiny-style"
+
+
+@pytest.mark.parametrize("accept", ["application/zip", "application/json", "application/x-npy"])
+def test_a_large_reply_comes_piece_by_piece_and_whole(http: httpx2.Client, accept: str):
+    body = {"model": "tiny-style", "n": 256, "seed": 7, "scale": 4}
+    with http.stream("POST", "/v1/sample", json=body, headers={"Accept": accept}) as response:
+        content = b"".join(response.iter_bytes())
+    if accept == "application/x-npy":
+        assert response.headers["content-length"] == str(len(content))
+        return
+    assert response.headers["transfer-encoding"] == "chunked"
+    small = pictures.of_npy(http.post("/v1/sample", json=body, headers={"Accept": "application/x-npy"}).content)
+    if accept == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            assert file.testzip() is None
+            pngs = [file.read(entry["file"]) for entry in json.loads(file.read("manifest.json"))["images"]]
+    else:
+        pngs = [base64.b64decode(entry["png"]) for entry in json.loads(content)["images"]]
+    assert np.array_equal([pictures.decode(png)[::4, ::4] for png in pngs], small)

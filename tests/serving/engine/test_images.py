@@ -160,8 +160,9 @@ def test_an_animation_of_one_frame(animate):
 @BOTH
 def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray):
     pngs = [images.png(picture) for picture in pictures]
-    with zipfile.ZipFile(io.BytesIO(images.archive(pngs, {"model": "é", "n": 2**64 - 1}))) as file:
+    with zipfile.ZipFile(io.BytesIO(b"".join(images.archive(pngs, {"model": "é", "n": 2**64 - 1})))) as file:
         assert file.testzip() is None
+        assert {entry.flag_bits for entry in file.infolist()} == {0}, "sizes stand in the heads, before the data"
         assert file.namelist() == ["manifest.json", *(f"00{i}.png" for i in range(6))]
         assert json.loads(file.read("manifest.json")) == {"model": "é", "n": 2**64 - 1}
         for i, png in enumerate(pngs):
@@ -170,7 +171,9 @@ def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray)
 
 def test_npy_is_numpys_own_format():
     view = RGB[::2, :, ::-1]
-    found = np.load(io.BytesIO(images.npy(view)), allow_pickle=False)
+    content = b"".join(images.npy(view))
+    assert len(content) == images.npy_bytes(view)
+    found = np.load(io.BytesIO(content), allow_pickle=False)
     assert found.dtype == np.uint8 and np.array_equal(found, view)
 
 
@@ -182,8 +185,8 @@ def test_npy_is_numpys_own_format():
         lambda: images.jpeg(RGB[0]),
         lambda: images.gif(RGB, fps=10, loop=True),
         lambda: images.webp_animation(RGB, fps=10, loop=True),
-        lambda: images.archive([images.png(picture) for picture in RGB], {"a": 1}),
-        lambda: images.npy(RGB),
+        lambda: b"".join(images.archive([images.png(picture) for picture in RGB], {"a": 1})),
+        lambda: b"".join(images.npy(RGB)),
     ],
 )
 def test_the_same_pixels_give_the_same_bytes(pack):
