@@ -48,13 +48,22 @@ class Generator:
         except Closed:
             raise draining() from None
 
-    async def draw(self, inputs: dict[str, np.ndarray], exchange: Exchange) -> np.ndarray:
-        """Rows for the model -> pictures (N, H, W, C) uint8. Raises Problem 503, overloaded or draining, or 504."""
+    async def draw(
+        self,
+        inputs: dict[str, np.ndarray],
+        exchange: Exchange,
+        on_pictures: Callable[[np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """`Batcher.run`. Raises Problem 503, overloaded or draining, or 504."""
         images = len(next(iter(inputs.values())))
         self.metrics.queued(self.model.id, images)
         try:
             return await self.batcher.run(
-                inputs, client=exchange.client, deadline=exchange.deadline, times=exchange.times
+                inputs,
+                client=exchange.client,
+                deadline=exchange.deadline,
+                times=exchange.times,
+                on_pictures=on_pictures,
             )
         except DeadlineExceeded:
             raise late(exchange.deadline - exchange.arrived) from None

@@ -16,7 +16,7 @@ from serving.api.quota import Quota
 from serving.api.replies import Packer
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
 from serving.engine import generation, images
-from serving.engine.encoding import Animation, Layout
+from serving.engine.encoding import Animation, Layout, encode
 from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import draw_seed
 from serving.engine.repository import Model
@@ -38,11 +38,11 @@ class Operations:
         generator = _generator(self.generators, body)
         async with exchange.in_time():
             try:
-                with generator.reserve(_count(body)):
-                    if _maps(body):
+                if _maps(body):
+                    with generator.reserve(_count(body)):
                         plan, layout = await asyncio.to_thread(_plan, generator, body)
-                    else:
-                        plan, layout = _plan(generator, body)
+                else:
+                    plan, layout = _plan(generator, body)
                 replies.check_size(plan, layout, media_type)
             except RequestError as error:
                 raise invalid(FieldError(error.pointer, error.message)) from None
@@ -61,25 +61,43 @@ class Operations:
         exchange.images = len(plan)
         if self._quota is not None:
             self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
+        content = None
         with self._packer.reserve(plan, layout, media_type):
-            if plan.sources is not None and media_type in replies.ONE_PICTURE:
-                both = {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
-                pictures, sources = np.split(await generator.draw(both, exchange), [len(plan)])
+            if self._packer.at_once(plan, layout, media_type):
+                # On the model's thread: it is done sooner there than another thread would hear of it.
+                def pack(pictures: np.ndarray) -> None:
+                    nonlocal content
+                    began = time.monotonic()
+                    content = encode(plan, *_split(plan, pictures), layout, replies.FORMATS[media_type])
+                    exchange.encode = time.monotonic() - began
+
+                pictures = await generator.draw(_inputs(plan, media_type), exchange, pack)
             else:
-                pictures, sources = await generator.draw(plan.inputs, exchange), None
-            content = None
-            if not self._packer.streams(plan, layout, media_type):
-                began = time.monotonic()
-                content = await self._packer.pack(plan, pictures, sources, layout, media_type)
-                exchange.encode = time.monotonic() - began
+                pictures = await generator.draw(_inputs(plan, media_type), exchange)
+                if not self._packer.streams(media_type):
+                    began = time.monotonic()
+                    content = await self._packer.pack(plan, *_split(plan, pictures), layout, media_type)
+                    exchange.encode = time.monotonic() - began
         generator.metrics.drawn(generator.model.id, exchange)
         told = replies.headers(plan) | {"Server-Timing": exchange.server_timing, **headers}
-        if content is None:
-            if media_type == replies.NPY:
-                told["Content-Length"] = str(images.npy_bytes(pictures))
-            pieces = self._packer.stream(plan, pictures, layout, media_type, exchange.deadline)
-            return StreamingResponse(pieces, media_type=media_type, headers=told)
-        return Response(content, media_type=media_type, headers=told)
+        if content is not None:
+            return Response(content, media_type=media_type, headers=told)
+        if media_type == replies.NPY:
+            told["Content-Length"] = str(images.npy_bytes(pictures))
+        pieces = self._packer.stream(plan, pictures, layout, media_type, exchange.deadline)
+        return StreamingResponse(pieces, media_type=media_type, headers=told)
+
+
+def _inputs(plan: Plan, media_type: str) -> dict[str, np.ndarray]:
+    """The rows of a plan and, for a style mix as one picture, those of its sources after them."""
+    if plan.sources is None or media_type not in replies.ONE_PICTURE:
+        return plan.inputs
+    return {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
+
+
+def _split(plan: Plan, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The pictures of a plan, and those of its sources where they were asked for."""
+    return pictures[: len(plan)], pictures[len(plan) :] if len(pictures) > len(plan) else None
 
 
 def _count(body: Body) -> int:

@@ -32,7 +32,7 @@ MAX_PENDING_BYTES = 2**28
 """Of the pixels of all replies under way: four of the largest. It bounds the memory that replies take."""
 
 INLINE_BYTES = 2**16
-"""Packing runs at about 70 MB/s: up to here it is done within a millisecond, and a thread would cost more."""
+"""Packing runs at about 70 MB/s: up to here it is done within a millisecond, and another thread would cost more."""
 
 CHUNK_BYTES = 2**16
 """Of a reply that is sent as it is packed: large enough that a change of threads is cheap beside it."""
@@ -66,25 +66,26 @@ class Packer:
         finally:
             self._pending -= size
 
-    def streams(self, plan: Plan, layout: Layout, media_type: str) -> bool:
-        """Whether a reply is so large that it is sent as it is packed, by `stream`, and not whole, by `pack`."""
-        return media_type in PIECES and encoding.pixel_bytes(plan, layout, FORMATS[media_type]) > INLINE_BYTES
+    def at_once(self, plan: Plan, layout: Layout, media_type: str) -> bool:
+        """Whether a reply is packed within a millisecond."""
+        return encoding.pixel_bytes(plan, layout, FORMATS[media_type]) <= INLINE_BYTES
+
+    def streams(self, media_type: str) -> bool:
+        """Whether a reply that is not packed at once is sent as it is packed, by `stream`, and not whole, by `pack`."""
+        return media_type in PIECES
 
     async def pack(
         self, plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
     ) -> bytes:
         """`encoding.encode`."""
-        arguments = plan, pictures, sources, layout, FORMATS[media_type]
-        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
-        if size <= INLINE_BYTES:
-            return encoding.encode(*arguments)
 
         def timed() -> tuple[bytes, float]:
             began = time.perf_counter()
-            content = encoding.encode(*arguments)
+            content = encoding.encode(plan, pictures, sources, layout, FORMATS[media_type])
             return content, time.perf_counter() - began
 
         content, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
+        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
         self._bytes_per_second += SMOOTHING * (size / seconds - self._bytes_per_second)
         return content
 

@@ -51,14 +51,35 @@ class Times:
 class _Request:
     """One call of `run`, and how far it is."""
 
-    __slots__ = ("arrived", "began", "client", "deadline", "future", "inputs", "loop", "missing", "pictures", "rest")
+    __slots__ = (
+        "arrived",
+        "began",
+        "client",
+        "computed",
+        "deadline",
+        "future",
+        "inputs",
+        "loop",
+        "missing",
+        "on_pictures",
+        "pictures",
+        "rest",
+    )
 
-    def __init__(self, inputs: dict[str, np.ndarray], client: str, deadline: float):
+    def __init__(
+        self,
+        inputs: dict[str, np.ndarray],
+        client: str,
+        deadline: float,
+        on_pictures: Callable[[np.ndarray], None] | None,
+    ):
         self.inputs = inputs
+        self.on_pictures = on_pictures
         self.client = client
         self.deadline = deadline
         self.arrived = time.monotonic()
         self.began: float | None = None
+        self.computed: float | None = None
         self.rest = range(len(next(iter(inputs.values()))))  # the rows that no micro-batch took yet
         self.missing = len(self.rest)  # pictures that are not there yet
         self.pictures: np.ndarray | None = None  # (N, H, W, C), filled in as micro-batches end
@@ -164,14 +185,16 @@ class Batcher:
         client: str = "",
         deadline: float = math.inf,
         times: Times | None = None,
+        on_pictures: Callable[[np.ndarray], None] | None = None,
     ) -> np.ndarray:
         """Rows as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
 
         client: whose fair share it is computed in. deadline: on the clock of time.monotonic(). Cancelled and late
-        requests are dropped between micro-batches. times: filled in with where the time went. Raises Overloaded,
-        DeadlineExceeded, Closed, or what the inference raised.
+        requests are dropped between micro-batches. times: filled in with where the time went. on_pictures: shown the
+        pictures on the thread that computed the last of them, before anybody; let it be short. Raises Overloaded,
+        DeadlineExceeded, Closed, or what the inference or `on_pictures` raised.
         """
-        request = _Request(inputs, client, deadline)
+        request = _Request(inputs, client, deadline, on_pictures)
         with self._changed:
             self._check(request.missing)
             self._queue(request)
@@ -186,7 +209,7 @@ class Batcher:
             raise
         finally:
             if times is not None:
-                ended = time.monotonic()
+                ended = time.monotonic() if request.computed is None else request.computed
                 began = ended if request.began is None else request.began
                 times.queue, times.compute = began - request.arrived, ended - began
 
@@ -226,11 +249,13 @@ class Batcher:
                 if self._on_batch is not None:
                     self._on_batch(n, seconds)
                 if isinstance(pictures, Exception):
-                    outcomes = self._fail(batch, pictures)
+                    for request, _ in batch:
+                        self._drop(request)
+                    outcomes = [(request, pictures) for request, _ in batch]
                 else:
                     self._computed += n
                     outcomes = self._deliver(batch, pictures)
-            _settle(outcomes)
+            _settle([(request, _shown(request, outcome)) for request, outcome in outcomes])
 
     def _compute(self, batch: _Batch) -> np.ndarray:
         """Rows of one kind at a time: a style model's are latents or styles."""
@@ -303,17 +328,13 @@ class Batcher:
         self._waiting -= rest
         self._images -= rest
 
-    def _fail(self, batch: _Batch, error: Exception) -> list[_Outcome]:
-        for request, _ in batch:
-            self._drop(request)
-        return [(request, error) for request, _ in batch]
-
     def _deliver(self, batch: _Batch, pictures: np.ndarray) -> list[_Outcome]:
         """The requests that have all their pictures now."""
-        position, outcomes = 0, []
+        position, outcomes, now = 0, [], time.monotonic()
         for request, rows in batch:
             count = rows.stop - rows.start
             if request.put(rows, pictures[position : position + count]):
+                request.computed = now
                 outcomes.append((request, request.pictures))
             position += count
         return outcomes
@@ -337,6 +358,16 @@ def _join(batch: _Batch) -> dict[str, np.ndarray]:
     if len(batch) == 1:
         return {name: values[rows] for name, values in first.inputs.items()}
     return {name: np.concatenate([request.inputs[name][rows] for request, rows in batch]) for name in first.inputs}
+
+
+def _shown(request: _Request, outcome: np.ndarray | Exception) -> np.ndarray | Exception:
+    """The outcome, after `on_pictures`; nobody needs the pictures of a request that was cancelled or failed before."""
+    if request.on_pictures is not None and not isinstance(outcome, Exception) and not request.future.done():
+        try:
+            request.on_pictures(outcome)
+        except Exception as error:
+            return error
+    return outcome
 
 
 def _settle(outcomes: Iterable[_Outcome]) -> None:

@@ -113,9 +113,9 @@ def interpolate(
     addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
 
     z = latents(keyframes, model.latent_size)  # (K, Z)
-    ends = runtime.map(**_inputs(model, z, None, truncation)) if space == "w" else z
+    ends = runtime.map(**_inputs(model, {"z": z}, None, truncation)) if space == "w" else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
-    inputs = {"w": path} if space == "w" else _inputs(model, path, labels_of_frames, truncation)
+    inputs = {"w": path} if space == "w" else _inputs(model, {"z": path}, labels_of_frames, truncation)
     return Plan(model, inputs, addresses, labels_of_frames, truncation)
 
 
@@ -136,25 +136,29 @@ def style_mix(
     if model.style is None:
         raise RequestError("/model", f"`model` (={model.id}) must be a style model.")
     addresses = [*rows, *columns]
-    w = runtime.map(**_inputs(model, latents(addresses, model.latent_size), None, truncation))  # (R + C, L, W)
+    z = latents(addresses, model.latent_size)
+    w = runtime.map(**_inputs(model, {"z": z}, None, truncation))  # (R + C, L, W)
     sources = Plan(model, {"w": w}, addresses, None, truncation)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
     return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
 
 
 def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
-    z = latents(addresses, model.latent_size)
-    return Plan(model, _inputs(model, z, labels, truncation), addresses, labels, truncation)
+    rows = {"address": np.array(addresses, np.uint64)}
+    return Plan(model, _inputs(model, rows, labels, truncation), addresses, labels, truncation)
 
 
-def _inputs(model: Model, z: np.ndarray, labels: list[int] | None, truncation: float | None) -> dict[str, np.ndarray]:
-    """Latents (N, Z) and classes -> what the model takes them as."""
+def _inputs(
+    model: Model, rows: dict[str, np.ndarray], labels: list[int] | None, truncation: float | None
+) -> dict[str, np.ndarray]:
+    """Addresses or latents (N, ...) with what else the model takes: classes, or strengths of truncation."""
+    (n,) = {len(values) for values in rows.values()}
     if model.style is not None:
         strengths = truncation_strengths(1.0 if truncation is None else truncation, model.style.layers)
-        return {"z": z, "psi": np.tile(strengths, (len(z), 1))}
+        return {**rows, "psi": np.tile(strengths, (n, 1))}
     if truncation is not None:
         raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
-    return {"z": z} if labels is None else {"z": z, "label": np.array(labels, np.int64)}
+    return rows if labels is None else {**rows, "label": np.array(labels, np.int64)}
 
 
 def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:

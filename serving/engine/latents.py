@@ -37,16 +37,16 @@ def draw_seed() -> int:
     return secrets.randbelow(2**53)
 
 
-def latents(addresses: Sequence[Address], size: int) -> np.ndarray:
-    """The standard normal latents of `addresses`: (N, size) float32.
+def latents(addresses: Sequence[Address] | np.ndarray, size: int) -> np.ndarray:
+    """The standard normal latents of `addresses`, or of rows of seed and index (N, 2) uint64: (N, size) float32.
 
     Philox is counter-based (Salmon et al. 2011): a key gives an independent stream at once, with nothing to skip, so
     the latent at index 10**15 costs what the one at 0 does.
     """
     z = np.empty((len(addresses), size), np.float32)
     stream = _streams.stream
-    for row, (seed, index) in zip(z, addresses, strict=True):
-        stream.seek(seed, index)
+    for row, address in zip(z, np.asarray(addresses, np.uint64), strict=True):
+        stream.seek(address)
         stream.normal.standard_normal(dtype=np.float32, out=row)
     return z  # (N, Z)
 
@@ -63,8 +63,9 @@ class _Stream:
         self._key = np.zeros(2, np.uint64)
         self._state = self._philox.state | {"state": {"counter": np.zeros(4, np.uint64), "key": self._key}}
 
-    def seek(self, seed: int, index: int) -> None:
-        self._key[:] = seed, index
+    def seek(self, address: np.ndarray) -> None:
+        """address: seed and index (2,) uint64."""
+        self._key[:] = address
         self._philox.state = self._state  # pyright: ignore[reportAttributeAccessIssue]  its type is private
 
 

@@ -21,6 +21,7 @@ import onnxruntime
 
 from serving.engine.cpus import available_cpus
 from serving.engine.graphs import check_signature, graph_error, signature
+from serving.engine.latents import latents
 from serving.engine.model_json import GRAPHS
 from serving.engine.onnx_file import has_external_data
 from serving.engine.repository import Model
@@ -73,14 +74,20 @@ class Runtime:
     def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """`synthesize` for at most `max_batch` rows, on the calling thread alone."""
         n = len(next(iter(inputs.values())))
+        if "address" in inputs:
+            inputs = {"z": latents(inputs["address"], self.model.latent_size), **inputs}
+            del inputs["address"]
         if self.provider == CUDA:
             inputs = _pad_to_power_of_two(inputs)
         images = self._from_latents(inputs) if "psi" in inputs else self._run(GRAPHS[self.model.family][-1], inputs)
         return np.ascontiguousarray(np.moveaxis(images[:n], 1, -1))  # (N, H, W, C)
 
     def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """{"z"}, {"z", "label"}, or of style models {"z", "psi"} or {"w"}, each (N, ...), N at least 1
-        -> pictures (N, H, W, C) uint8."""
+        """Rows, N at least 1 -> pictures (N, H, W, C) uint8.
+
+        "address" (N, 2) uint64, seed and index, or "z" (N, Z) float32; with it "label" (N,) int64 for a conditional
+        model, or "psi" (N, L) float32 for a style model. Or, of a style model, "w" (N, L, W) float32 alone.
+        """
         n, spec = len(next(iter(inputs.values()))), self.model.image
         pictures = np.empty((n, spec.height, spec.width, spec.channels), np.uint8)
         todo = deque(_pieces(n, self.concurrency, self.max_batch))

@@ -14,6 +14,7 @@ import pytest
 from serving.engine import batcher as module
 from serving.engine import generation
 from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times, fair_shares
+from serving.engine.latents import address_range, latents
 from serving.engine.repository import Model, load_model
 from serving.engine.runtime import Runtime
 
@@ -30,7 +31,7 @@ class Gated(Runtime):
         self.fail = False
 
     def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        self.batches.append(len(inputs["z"]))
+        self.batches.append(len(inputs["label"]))
         self.began.set()
         assert self.go.wait(10)
         if self.fail:
@@ -87,7 +88,7 @@ def test_every_request_gets_its_own_pictures_however_they_were_joined(model: Mod
         np.testing.assert_array_equal(images, expected[start : start + n])
 
     async def scenario() -> None:
-        batcher = Batcher(runtime)
+        batcher = Batcher(runtime, max_queue=10_000)
         await asyncio.gather(*(one(batcher, i) for i in range(60)))
         assert batcher.images == 0
         await batcher.close()
@@ -209,7 +210,8 @@ def test_latents_and_styles_are_joined(repository_folder: Path):
     """A style model is asked for samples, which it maps itself, and for mixes, whose w was made before."""
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
     plans = [generation.sample(runtime, n=2, seed=1)] * 3
-    w = runtime.map(**plans[0].inputs)
+    z = latents(address_range(1, 0, 2), runtime.model.latent_size)
+    w = runtime.map(z, plans[0].inputs["psi"])
     expected = runtime.synthesize({"w": w})
 
     async def scenario() -> list[np.ndarray]:
@@ -391,6 +393,25 @@ def test_a_request_that_was_never_begun_has_only_waited(runtime: Gated):
 
     asyncio.run(scenario())
     assert times.queue > 0.04 and times.compute == 0
+
+
+def test_pictures_are_shown_before_anybody_is_answered(model: Model):
+    runtime, shown = Runtime(model, threads=2), []
+
+    async def scenario() -> None:
+        batcher = Batcher(runtime)
+        found = await batcher.run(rows(runtime, 40), on_pictures=lambda pictures: shown.append(pictures.copy()))
+        np.testing.assert_array_equal(shown, [found])
+
+        def fail(pictures: np.ndarray) -> None:
+            raise ValueError("no room")
+
+        with pytest.raises(ValueError, match="no room"):
+            await batcher.run(rows(runtime, 4), on_pictures=fail)
+        assert len(await batcher.run(rows(runtime, 2))) == 2
+        await batcher.close()
+
+    asyncio.run(scenario())
 
 
 def test_what_is_being_prepared_has_its_place_in_the_queue(runtime: Gated):

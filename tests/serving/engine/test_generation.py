@@ -21,6 +21,11 @@ def runtimes(repository_folder: Path) -> dict[str, Runtime]:
     return {id: Runtime(model) for id, model in load_repository(repository_folder).items()}
 
 
+def w_of(runtime: Runtime, plan: generation.Plan) -> np.ndarray:
+    """The styles of a plan's addresses (N, L, W)."""
+    return runtime.map(latents(plan.inputs["address"], runtime.model.latent_size), plan.inputs["psi"])
+
+
 def pictures(runtime: Runtime, plan: Plan) -> np.ndarray:
     images = runtime.synthesize(plan.inputs)
     assert len(images) == len(plan) == len(plan.addresses)
@@ -49,7 +54,9 @@ def test_a_sample_is_its_addresses_one_by_one(runtimes: dict[str, Runtime], id: 
 
 def test_a_sample_is_the_latents_of_its_addresses(runtimes: dict[str, Runtime]):
     plan = generation.sample(runtimes["tiny-dcgan"], n=2, seed=TOP, start=TOP - 1)
-    np.testing.assert_array_equal(plan.inputs["z"], latents([Address(TOP, TOP - 1), Address(TOP, TOP)], 8))
+    np.testing.assert_array_equal(plan.inputs["address"], np.array([[TOP, TOP - 1], [TOP, TOP]], np.uint64))
+    z = latents([Address(TOP, TOP - 1), Address(TOP, TOP)], 8)
+    np.testing.assert_array_equal(pictures(runtimes["tiny-dcgan"], plan), runtimes["tiny-dcgan"].synthesize({"z": z}))
     assert plan.labels is None
 
 
@@ -148,13 +155,13 @@ def test_a_keyframe_in_w_is_that_addresss_picture(runtimes: dict[str, Runtime]):
     plan = generation.interpolate(runtime, keyframes=address_range(1, 0, 2), frames=3, space="w", truncation=0.7)
     ends = generation.sample(runtime, n=2, seed=1, truncation=0.7)
     np.testing.assert_array_equal(pictures(runtime, plan)[[0, 2]], pictures(runtime, ends))
-    middle = runtime.map(**ends.inputs).mean(axis=0)
+    middle = w_of(runtime, ends).mean(axis=0)
     np.testing.assert_allclose(plan.inputs["w"][1], middle, rtol=1e-5, atol=1e-6)
 
 
 def test_a_path_in_w_is_straight_unless_asked_otherwise(runtimes: dict[str, Runtime]):
     runtime, ends = runtimes["tiny-style"], address_range(1, 0, 2)
-    a, b = runtime.map(**generation.sample(runtime, n=2, seed=1).inputs)
+    a, b = w_of(runtime, generation.sample(runtime, n=2, seed=1))
     paths = {
         method: generation.interpolate(runtime, keyframes=ends, frames=3, space="w", method=method).inputs["w"][1]
         for method in (None, "lerp", "slerp")
@@ -203,8 +210,8 @@ def test_a_mix_has_the_columns_styles_and_the_rows_rest(runtimes: dict[str, Runt
     rows, columns = address_range(1, 0, 2), address_range(2, 0, 3)
     plan = generation.style_mix(runtime, rows=rows, columns=columns, styles=styles, truncation=0.8)
     assert len(plan) == 6 and plan.addresses == [None] * 6
-    w_rows = runtime.map(**generation.sample(runtime, n=2, seed=1, truncation=0.8).inputs)
-    w_columns = runtime.map(**generation.sample(runtime, n=3, seed=2, truncation=0.8).inputs)
+    w_rows = w_of(runtime, generation.sample(runtime, n=2, seed=1, truncation=0.8))
+    w_columns = w_of(runtime, generation.sample(runtime, n=3, seed=2, truncation=0.8))
     for position, w in enumerate(plan.inputs["w"]):
         for layer in range(6):
             source = w_columns[position % 3] if layer in layers else w_rows[position // 3]
