@@ -1,8 +1,8 @@
 """Which other sites' pages may ask (the Fetch standard's CORS protocol). None, unless it is set."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 
 METHODS = "GET, HEAD, POST"
 REQUEST_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, X-Request-Id, X-Request-Timeout"
@@ -17,7 +17,7 @@ class Cors:
     def __init__(self, origins: Collection[str]):
         self._origins = origins
 
-    def is_preflight(self, method: str, request: Headers) -> bool:
+    def is_preflight(self, method: str, request: Mapping[str, str]) -> bool:
         """Whether a browser asks what it may ask."""
         return method == "OPTIONS" and "access-control-request-method" in request and self._allows(request)
 
@@ -28,7 +28,7 @@ class Cors:
             "Access-Control-Max-Age": A_DAY,
         }
 
-    def add(self, request: Headers, reply: MutableHeaders) -> None:
+    def add(self, request: Mapping[str, str], reply: MutableHeaders) -> None:
         """What lets the page that asked read the reply."""
         if not self._origins:
             return
@@ -41,5 +41,5 @@ class Cors:
             reply["Access-Control-Allow-Origin"] = request["origin"]
         reply["Access-Control-Expose-Headers"] = REPLY_HEADERS
 
-    def _allows(self, request: Headers) -> bool:
+    def _allows(self, request: Mapping[str, str]) -> bool:
         return "origin" in request and ("*" in self._origins or request["origin"] in self._origins)

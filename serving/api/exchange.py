@@ -4,10 +4,10 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
 from serving.api.problems import Problem, gone, late, wrong_timeout
@@ -41,7 +41,7 @@ class Exchange:
     encode: float | None = None  # seconds; None where it was packed while it was sent
 
     @classmethod
-    def of(cls, scope: Scope, headers: Headers, receive: Receive) -> "Exchange":
+    def of(cls, scope: Scope, headers: Mapping[str, str], receive: Receive) -> "Exchange":
         """A new one, kept in `scope`."""
         sent = headers.get("x-request-id", "")
         request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,7 +37,7 @@ TIMED_PREFIX = "/v1/images/"  # besides the POST routes, what has a deadline
 logger = logging.getLogger("ganymede")
 
 
-Operate = Callable[[Exchange, Body, str], Awaitable[Response]]
+Operate = Callable[[Exchange, Body, str | None], Awaitable[Response]]
 """Body and `Accept` -> the reply. Raises Problem."""
 
 
@@ -74,7 +74,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
+        headers = header_fields(scope)
         exchange = Exchange.of(scope, headers, receive)
         reply = Reply(self, scope, headers, exchange, send)
         self.metrics.began()
@@ -105,10 +105,10 @@ class Gate:
     def _page(self, exchange: Exchange) -> ASGIApp:
         return self.app if exchange.path in BENTOML_PATHS else self.pages
 
-    async def _operate(self, exchange: Exchange, body: Body, headers: Headers) -> Response:
-        return await self.operate(exchange, body, ",".join(headers.getlist("accept")))
+    async def _operate(self, exchange: Exchange, body: Body, headers: Mapping[str, str]) -> Response:
+        return await self.operate(exchange, body, headers.get("accept"))
 
-    async def _admit(self, headers: Headers, exchange: Exchange) -> Body | None:
+    async def _admit(self, headers: Mapping[str, str], exchange: Exchange) -> Body | None:
         """The body of a POST. Raises the Problem of a request that goes no further."""
         path = exchange.path
         if self.keys is not None and path not in OPEN_PATHS:
@@ -141,7 +141,7 @@ class Gate:
             exchange.admitted = False
             self.admission.leave()
 
-    def record(self, exchange: Exchange, scope: Scope, headers: Headers) -> None:
+    def record(self, exchange: Exchange, scope: Scope, headers: Mapping[str, str]) -> None:
         """Counts, logs and traces a request, once its reply is complete."""
         seconds = time.monotonic() - exchange.arrived
         route = exchange.path if exchange.path in self.bodies else getattr(scope.get("route"), "path", "unknown")
@@ -155,7 +155,7 @@ class Gate:
 class Reply:
     """Passes an answer on with the headers that all have; in the place of an error it sends a problem document."""
 
-    def __init__(self, gate: Gate, scope: Scope, request: Headers, exchange: Exchange, send: Send):
+    def __init__(self, gate: Gate, scope: Scope, request: Mapping[str, str], exchange: Exchange, send: Send):
         self.started = False
         self._gate = gate
         self._scope = scope
@@ -207,13 +207,13 @@ class Reply:
         self.started = True
         self._gate.leave(self._exchange)
         self._exchange.status = status
-        headers["X-Request-Id"] = self._exchange.request_id
-        headers["X-Content-Type-Options"] = "nosniff"
+        headers.append("X-Request-Id", self._exchange.request_id)
+        headers.append("X-Content-Type-Options", "nosniff")
         self._gate.cors.add(self._request, headers)
         if self._gate.health.draining:
             headers["Connection"] = "close"  # the next request finds a server that stays
 
-    def _explain(self, status: int, headers: Headers) -> Problem:
+    def _explain(self, status: int, headers: Mapping[str, str]) -> Problem:
         """The problem a route left for this answer, or one that says what the status and the headers do."""
         if self._exchange.problem is not None:
             return self._exchange.problem
@@ -222,7 +222,16 @@ class Reply:
         return problem
 
 
-async def read_body(headers: Headers, receive: Receive, seconds: float) -> bytes:
+def header_fields(scope: Scope) -> dict[str, str]:
+    """By name in lower case; what is sent several times is one list, with commas (RFC 9110, section 5.3)."""
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, seconds: float) -> bytes:
     """The body of a JSON request, refused while it arrives where it is no JSON, too long or too slow.
 
     Raises Problem 415, 413 or 408, or 400 where the sender left, and nobody hears it.

@@ -44,7 +44,10 @@ PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 class Histogram:
-    """Counts of values up to each of `bounds`, their sum and their number."""
+    """Counts of values up to each of `bounds`, their sum and their number.
+
+    A value is counted at its own bound alone; `_cumulate` adds up what is below, as Prometheus wants it.
+    """
 
     def __init__(self, counters: Counters, name: str, labels: str, bounds: tuple[float, ...]):
         self._counters = counters
@@ -54,8 +57,7 @@ class Histogram:
         self._count = counters.slot(f"{name}_count{{{labels}}}")
 
     def observe(self, value: float) -> None:
-        for slot in self._buckets[bisect_left(self._bounds, value) :]:
-            self._counters.add_at(slot, 1)
+        self._counters.add_at(self._buckets[bisect_left(self._bounds, value)], 1)
         self._counters.add_at(self._sum, value)
         self._counters.add_at(self._count, 1)
 
@@ -128,7 +130,17 @@ class Metrics:
             for sample, value in (numbers | process).items():
                 if lives or FAMILIES[_family(sample)][0] != "gauge":
                     samples[sample] = samples.get(sample, 0) + value
-        return samples
+        return _cumulate(samples)
+
+
+def _cumulate(samples: dict[str, float]) -> dict[str, float]:
+    """Each bucket of a histogram with those before it; they come in the order of their bounds."""
+    sums: dict[str, float] = {}
+    for sample, value in samples.items():
+        histogram, bucket, _ = sample.partition(',le="')
+        if bucket:
+            samples[sample] = sums[histogram] = sums.get(histogram, 0) + value
+    return samples
 
 
 def _process(pid: int) -> dict[str, float]:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import QueryParams
 from starlette.types import Message
 
 from serving.api import replies, routes
 from serving.api.exchange import REQUEST_ID, Exchange
+from serving.api.gate import header_fields
 from serving.api.keys import Keys
 from serving.api.negotiation import negotiate
 from serving.api.operations import _plan
@@ -298,7 +299,7 @@ async def nothing() -> Message:
 def exchange(headers: dict[str, str]) -> Exchange:
     scope = {"type": "http", "method": "POST", "path": "/v1/sample", "client": ("127.0.0.1", 1)}
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Exchange.of(scope, Headers(raw=raw), nothing)
+    return Exchange.of(scope, header_fields(scope | {"headers": raw}), nothing)
 
 
 @settings(max_examples=300, deadline=None)
