@@ -1,0 +1,99 @@
+"""Load from a process of its own: wrk, a closed loop of connections that each ask again once they are answered."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving.servers import Server
+
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw."""
+
+    requests_per_second: float
+    p50: float  # seconds
+    p99: float
+    errors: int
+    cpu: float  # processors that wrk itself took
+
+
+def request(server: Server, index: int, n: int) -> tuple[str, dict[str, str], str]:
+    """Path, headers and body of a POST for `n` images from `index` on."""
+    if server.triton:
+        address = {"name": "address", "shape": [1, 2], "datatype": "UINT64", "data": [7, index]}
+        output = {"name": "png", "parameters": {"binary_data": True}}
+        return "/v2/models/sample/infer", {}, json.dumps({"inputs": [address], "outputs": [output]})
+    headers = {"Content-Type": "application/json"} | ({"Accept": "application/x-npy"} if n > 1 else {})
+    body = {"seed": 7, "start": index} | ({"n": n} if n > 1 else {})
+    if server.name == "Ganymede":
+        body = {"model": "dcgan-mnist"} | body
+    return "/v1/sample", headers, json.dumps(body)
+
+
+def ask(server: Server, port: int, index: int = 0, n: int = 1) -> bytes | None:
+    """One request; None where nobody answers or it fails."""
+    path, headers, body = request(server, index, n)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("POST", path, body, headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        return content if reply.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def post(server: Server, port: int, folder: Path, *, connections: int, n: int, seconds: float) -> Load:
+    """Every request asks for other images than the one before."""
+    path, headers, body = request(server, 123456789, n)
+    before, after = body.split("123456789")
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+    script = folder / "request.lua"
+    script.write_text(
+        "\n".join([*lines, "local index = 0", "request = function()", f"  index = index + {n}"])
+        + f"\n  return wrk.format('POST', '{path}', nil, '{before}' .. index .. '{after}')\nend\n"
+    )
+    return run(port, "/", connections=connections, seconds=seconds, script=script)
+
+
+def run(port: int, path: str, *, connections: int, seconds: float, script: Path | None = None) -> Load:
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise SystemExit("wrk is missing: apt-get install wrk")
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
+    command += ["-s", str(script)] * bool(script) + [f"http://127.0.0.1:{port}{path}"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    elapsed = time.perf_counter() - began
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    if process.returncode or rate is None:
+        raise RuntimeError(f"{' '.join(command)}: {text}")
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    return Load(
+        float(rate[1]),
+        _percentile(text, 50),
+        _percentile(text, 99),
+        (int(errors[1]) if errors else 0) + (sum(map(int, sockets.groups())) if sockets else 0),
+        (usage.ru_utime + usage.ru_stime) / elapsed,
+    )
+
+
+def _percentile(text: str, percent: int) -> float:
+    found = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)\b", text)
+    return float(found[1]) * UNITS[found[2]] if found else float("nan")
