@@ -4,6 +4,8 @@ GANYMEDE_MODELS             the model repository; `models` beside the `serving` 
 GANYMEDE_WORKERS            processes that answer requests; 1
 GANYMEDE_TIMEOUT            seconds a request may take, and the most that its `X-Request-Timeout` can ask for; 30
 GANYMEDE_READ_TIMEOUT       seconds in which a request must have arrived whole; 10
+GANYMEDE_KEEP_ALIVE         seconds that a connection may be idle between two requests; 75. More than the load balancer
+                            in front keeps one, or it sends a request where nobody listens any more: 60 is usual
 GANYMEDE_MAX_QUEUE          images that may wait for a model in each process; 2048
 GANYMEDE_RATE_LIMIT         images a second that a client gets from each process, counted by API key or else by network
                             address (of IPv6 the /64); no limit unless set
@@ -37,6 +39,7 @@ class Settings:
     workers: int
     timeout: float
     read_timeout: float
+    keep_alive: int
     max_queue: int
     rate_limit: float | None
     api_keys_file: Path | None
@@ -54,6 +57,7 @@ class Settings:
             workers=read.integer("GANYMEDE_WORKERS", 1, 1, 256),
             timeout=read.number("GANYMEDE_TIMEOUT", 30, 0.1, 600),
             read_timeout=read.number("GANYMEDE_READ_TIMEOUT", 10, 0.1, 600),
+            keep_alive=read.integer("GANYMEDE_KEEP_ALIVE", 75, 1, 3600),
             max_queue=read.integer("GANYMEDE_MAX_QUEUE", 2048, 1, 1_000_000),
             rate_limit=read.number("GANYMEDE_RATE_LIMIT", None, 0.001, 1_000_000),
             api_keys_file=Path(path) if (path := environment.get("GANYMEDE_API_KEYS_FILE")) else None,

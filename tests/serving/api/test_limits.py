@@ -150,6 +150,26 @@ def test_who_says_nothing_is_hung_up_on(strict: Server):
         assert 0.5 < time.monotonic() - began < 4
 
 
+def test_a_connection_may_be_idle_between_requests_for_longer_than_a_request_may_take_to_come(strict: Server):
+    """Load balancers keep connections for a minute; a server that ends one first loses the request that is coming."""
+    with connect(strict) as connection:
+        for idle in (0, 2.5):  # the read timeout is 1
+            time.sleep(idle)
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200 and response.read()
+
+
+def test_a_connection_that_is_idle_for_too_long_is_ended(serve: Serve):
+    with serve(GANYMEDE_KEEP_ALIVE="1") as server, connect(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.read() and "connection" not in response.headers, "it is kept"
+        assert closed(connection)
+
+
 def test_a_slow_head_is_cut_off_though_it_goes_on(strict: Server):
     with connect(strict) as connection:
         began = time.monotonic()

@@ -23,6 +23,7 @@ def test_every_setting_is_read_and_documented():
         "GANYMEDE_WORKERS": "3",
         "GANYMEDE_TIMEOUT": "2.5",
         "GANYMEDE_READ_TIMEOUT": "4",
+        "GANYMEDE_KEEP_ALIVE": "620",
         "GANYMEDE_MAX_QUEUE": "64",
         "GANYMEDE_RATE_LIMIT": "0.5",
         "GANYMEDE_API_KEYS_FILE": "/run/keys",
@@ -32,7 +33,7 @@ def test_every_setting_is_read_and_documented():
         "GANYMEDE_LOG_LEVEL": "WARNING",
     }
     origins = ("https://a.example", "http://localhost:8080")
-    expected = (Path("/srv/models"), 3, 2.5, 4, 64, 0.5, Path("/run/keys"), origins, 60, 0, "warning")
+    expected = (Path("/srv/models"), 3, 2.5, 4, 620, 64, 0.5, Path("/run/keys"), origins, 60, 0, "warning")
     assert Settings.from_environment(environment) == Settings(*expected)
     assert len(environment) == len(fields(Settings))
     assert environment.keys() == set(re.findall(r"^GANYMEDE_[A-Z_]+", module.__doc__ or "", re.M))
