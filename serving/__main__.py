@@ -1,6 +1,7 @@
 """The command line: `python -m serving` or `ganymede`. Each command imports what it needs when it runs."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -101,6 +102,8 @@ def _fraction(text: str) -> float:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    # As the first process of a container it would not hear of SIGTERM until the server listens to it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     from serving.api.launch import serve
     from serving.api.settings import Settings
 

@@ -63,9 +63,6 @@ def serve(host: str, port: int, settings: Settings) -> int:
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     os.environ["GANYMEDE_MODELS"] = str(models)
     os.environ["GANYMEDE_WORKERS"] = str(settings.workers)
-    # The server finishes what is in flight and then raises the signal that stopped it once more: for nobody.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
     threading.Thread(target=_announce, args=(*listener.getsockname()[:2], model), daemon=True).start()
     config = uvicorn.Config(
         "serving.api.launch:application",
@@ -82,8 +79,12 @@ def serve(host: str, port: int, settings: Settings) -> int:
     )
     listeners = [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
     if settings.workers == 1:
-        uvicorn.Server(config).run(sockets=listeners)
-        return 0
+        server = uvicorn.Server(config)
+        # It finishes what is in flight and then raises the signal that stopped it once more: for nobody.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: None if server.started else sys.exit(128 + number))
+        server.run(sockets=listeners)
+        return 0 if server.started else 1
     load_runtimes.cache_clear()  # the workers load their own
     return _supervise(config, listeners)
 
@@ -116,8 +117,8 @@ def application() -> Starlette:
 
 
 def _supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> int:
-    """Workers that count into one folder, restarted when they die. Exit code 1 where one cannot even start."""
-    from uvicorn.supervisors import Multiprocess
+    """Workers that count into one folder. Exit code 1 where one cannot start, or starting others does not help."""
+    from serving.api.supervisor import Supervisor
 
     with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
         try:
@@ -126,9 +127,9 @@ def _supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> int:
             print(f"ganymede: {folder}: no room for the counters of the workers: {error.strerror}.", file=sys.stderr)
             return 1
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        workers = Multiprocess(config, sockets=listeners)
+        workers = Supervisor(config, sockets=listeners)
         workers.run()
-    return 1 if any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
+    return 1 if workers.gave_up or any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
 
 
 def _follow(supervisor: BaseProcess) -> None:

@@ -12,17 +12,11 @@ import httpx2
 import pytest
 
 from faults.load import Load
+from faults.processes import wait, workers
 from server import Server, serving
 
 RATE = 100  # requests a second, each for 4 images: a part of what a busy machine can do
 NOTICED = 0.3  # seconds from the answer that it is not ready to the last request of a load balancer
-
-
-def children(server: Server) -> set[int]:
-    """The workers of a server."""
-    path = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    found = map(int, path.read_text().split())
-    return {pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
 def ready_workers(server: Server) -> int:
@@ -32,32 +26,23 @@ def ready_workers(server: Server) -> int:
     return 0
 
 
-def wait(condition: Callable[[], bool], seconds: float) -> float:
-    """Seconds until it holds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.01)
-    return time.monotonic() - began
-
-
 def not_ready(server: Server) -> bool:
     return httpx2.get(f"{server.url}/readyz").status_code == 503
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_sigterm_under_load_loses_nothing(
     repository_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    workers: str,
+    number: str,
     full: bool,
     tell: Callable[[str], None],
 ):
     """Behind a balancer that asks `/readyz`: it says no first, everything sent is answered, and the exit code is 0."""
     monkeypatch.setenv("GANYMEDE_DRAIN", "2")
-    with serving(repository_folder, tmp_path / "log.txt", "--workers", workers) as server:
-        wait(lambda: ready_workers(server) == int(workers), 30)
+    with serving(repository_folder, tmp_path / "log.txt", "--workers", number) as server:
+        wait(lambda: ready_workers(server) == int(number), 30)
         with Load(server.port, rate=RATE, images=4, seconds=60, fresh=5) as clients:
             time.sleep(10 if full else 1.5)
             server.process.send_signal(signal.SIGTERM)
@@ -68,7 +53,7 @@ def test_sigterm_under_load_loses_nothing(
             found = clients.report()
             assert server.process.wait(20) == 0
             ended = time.monotonic() - began
-    tell(f"SIGTERM, {workers} workers: not ready after {1000 * told:.0f} ms, {found['sent']} requests all answered, "
+    tell(f"SIGTERM, {number} workers: not ready after {1000 * told:.0f} ms, {found['sent']} requests all answered, "
          f"exit 0 after {ended:.1f} s")  # fmt: skip
     assert set(found["statuses"]) == {200}
     assert (found["statuses"][200], found["broken"], found["lost"]) == (found["sent"], 0, 0)
@@ -85,9 +70,9 @@ def test_a_worker_that_is_killed_costs_its_clients_a_retry(
         for _ in range(5 if full else 1):
             with Load(server.port, rate=RATE, images=4, seconds=60, fresh=5, retries=5) as clients:
                 time.sleep(1.5)
-                before = children(server)
+                before = workers(server.process.pid)
                 os.kill(min(before), signal.SIGKILL)
-                started = wait(lambda before=before: len(children(server) - {min(before)}) == 2, 10)
+                started = wait(lambda before=before: len(workers(server.process.pid) - {min(before)}) == 2, 10)
                 ready = started + wait(lambda: ready_workers(server) == 2, 30)
                 clients.stop()
                 found = clients.report()
@@ -101,11 +86,11 @@ def test_a_worker_that_is_killed_costs_its_clients_a_retry(
 def test_a_supervisor_that_is_killed_leaves_no_worker_behind(repository_folder: Path, tmp_path: Path):
     """They would hold the port, with nobody to stop them or start them again."""
     with serving(repository_folder, tmp_path / "log.txt", "--workers", "2") as server:
-        workers = children(server)
-        assert len(workers) == 2
+        left = workers(server.process.pid)
+        assert len(left) == 2
         server.process.kill()
         server.process.wait()
-        wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15)
+        wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), 15)
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", server.port))
@@ -119,7 +104,7 @@ def test_a_worker_that_cannot_start_again_ends_the_server(repository_folder: Pat
     with serving(models, tmp_path / "log.txt", "--workers", "2") as server:
         wait(lambda: ready_workers(server) == 2, 30)
         os.truncate(models / "tiny-dcgan" / "generator.onnx", 1000)
-        os.kill(min(children(server)), signal.SIGKILL)
+        os.kill(min(workers(server.process.pid)), signal.SIGKILL)
         assert server.process.wait(30) == 1
     said = (tmp_path / "log.txt").read_text()
     assert "`generator.onnx` has 1000 bytes, where `model.json` says" in said and "Traceback" not in said
