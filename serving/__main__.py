@@ -1,6 +1,7 @@
 """The command line: `python -m serving` or `ganymede`. Each command imports what it needs when it runs."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -102,8 +103,9 @@ def _fraction(text: str) -> float:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    # As the first process of a container it would not hear of SIGTERM until the server listens to it.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # As the first process of a container it would not hear of SIGTERM until the server listens to it. An exception would
+    # be raised wherever an import is, and lost there.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     from serving.api.launch import serve
     from serving.api.settings import Settings
 

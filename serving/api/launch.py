@@ -82,7 +82,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
         server = uvicorn.Server(config)
         # It finishes what is in flight and then raises the signal that stopped it once more: for nobody.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: None if server.started else sys.exit(128 + number))
+            signal.signal(number, lambda number, _: None if server.started else os._exit(128 + number))
         server.run(sockets=listeners)
         return 0 if server.started else 1
     load_runtimes.cache_clear()  # the workers load their own
