@@ -10,8 +10,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import logs, problems
@@ -48,7 +50,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        pages: ASGIApp,
+        pages: Starlette,
         bodies: Mapping[str, type[Body]],
         operate: Operate,
         settings: Settings,
@@ -144,12 +146,17 @@ class Gate:
     def record(self, exchange: Exchange, scope: Scope, headers: Mapping[str, str]) -> None:
         """Counts, logs and traces a request, once its reply is complete."""
         seconds = time.monotonic() - exchange.arrived
-        route = exchange.path if exchange.path in self.bodies else getattr(scope.get("route"), "path", "unknown")
+        route = exchange.path if exchange.path in self.bodies else self._template(scope)
         self.metrics.answered(exchange, route, seconds)
         if exchange.path not in OPEN_PATHS:
             logs.answered(exchange, route, seconds)
             if self.tracing is not None:
                 self.tracing.answered(exchange, route, headers, seconds)
+
+    def _template(self, scope: Scope) -> str:
+        """Of a page's route. What was refused here came to no router."""
+        found = (route for route in self.pages.routes if route.matches(scope)[0] != Match.NONE)
+        return getattr(scope.get("route") or next(found, None), "path", "unknown")
 
 
 class Reply:
