@@ -1,19 +1,27 @@
-"""Starts load generators from tests: a process each, so that a client costs its server no more than it must."""
+"""Starts load generators from tests: a process each, so that a client costs its server no more than it must.
+
+Where there are several processors, the last is the generators' own and the others are the server's: `SERVERS`.
+"""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 GENERATOR = Path(__file__).with_name("load_generator.py")
+CPUS = sorted(os.sched_getaffinity(0)) if shutil.which("taskset") else []
+SERVERS = ["taskset", "-c", ",".join(map(str, CPUS[:-1]))] if len(CPUS) > 1 else []
+CLIENTS = ["taskset", "-c", str(CPUS[-1])] if len(CPUS) > 1 else []
 
 
 class Load:
     """Requests for pictures under way; `options` are those of the generator. Ends with the block."""
 
     def __init__(self, port: int, **options: float | str):
-        command = [sys.executable, str(GENERATOR), "--port", str(port)]
+        command = [*CLIENTS, sys.executable, str(GENERATOR), "--port", str(port)]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -101,7 +101,7 @@ class Client:
         self.sent = self.pending = self.breaks = self.lost = 0
         self.late = 0.0  # seconds by which this client itself was behind, at worst
         self.replies: list[tuple[float, float, int]] = []  # when, seconds, status
-        self.without_retry_after = 0
+        self.retry_after: Counter[str] = Counter()  # what refusals say, in seconds
         self.ends = 0.0
 
     async def run(self) -> dict:
@@ -170,7 +170,8 @@ class Client:
         now = time.monotonic()
         self.pending -= 1
         self.replies.append((now, now - request.due, status))
-        self.without_retry_after += status == 503 and not (retry_after or b"").isdigit()
+        if status == 503:
+            self.retry_after[(retry_after or b"missing").decode()] += 1
         if self.options.rate is None and now < self.ends:
             self.begin(Request(now))
 
@@ -196,7 +197,7 @@ class Client:
             "images_per_second": served * self.options.images / (self.ends - warm),
             "accepted_ms": _percentiles(times[200]),
             "refused_ms": _percentiles(times[503]),
-            "without_retry_after": self.without_retry_after,
+            "retry_after": dict(self.retry_after),
             "client_cpu": (usage.ru_utime + usage.ru_stime) / (time.monotonic() - began),  # of one processor
             "client_late_ms": 1000 * self.late,
         }
