@@ -7,7 +7,7 @@ PYTHON = .venv/bin/python
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
-.PHONY: help serve test lint types format lock install-serve install-train install-dev
+.PHONY: help serve test lint types audit format lock install-serve install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ lint: install-dev ## check style and format
 
 types: install-dev ## check types
 	@exec $(PYTHON) -m pyright
+
+audit: install-dev ## ask an advisory service about all that serving installs, and say so where none answers
+	@exec $(PYTHON) requirements/audit.py
 
 format: install-dev ## mend what `make lint` can mend
 	@$(PYTHON) -m ruff check --fix .
