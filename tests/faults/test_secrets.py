@@ -1,10 +1,13 @@
 """An API key is nowhere but in the request that bears it: in no log at any level, and in no reply."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import httpx2
@@ -53,3 +56,41 @@ def test_a_key_is_in_no_log_and_no_reply(repository_folder: Path, tmp_path: Path
     assert b"400" in raw and "401" in told
     assert [form for key in (KEY, WRONG) for form in forms(key) if form in told] == []
     assert os.environ.get("GANYMEDE_API_KEYS_FILE") is None
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_what_opens_the_collector_of_traces_is_in_no_log(repository_folder: Path, tmp_path: Path, listening: bool):
+    """Its key is a header or a part of its address. One collector cannot be reached, the other refuses."""
+    port, log, collector = free_port(), tmp_path / "log.txt", socket.socket()
+    collector.bind(("127.0.0.1", 0))
+    if listening:
+        collector.listen()
+        threading.Thread(target=refuse, args=(collector,), daemon=True).start()
+    command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://alice:{KEY}@127.0.0.1:{collector.getsockname()[1]}",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={KEY},authorization=Bearer {WRONG}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "GANYMEDE_LOG_LEVEL": "debug",
+        "GANYMEDE_DRAIN": "0",
+    }
+    with collector, running(command, port, log, env=settings) as server:
+        for _ in range(3):
+            assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200
+        deadline = time.monotonic() + 20
+        while "Failed to export" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.stop() == 0
+    said = log.read_text()
+    assert "Failed to export" in said and "Traceback" not in said
+    assert [form for key in (KEY, WRONG) for form in forms(key) if form in said] == []
+
+
+def refuse(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection = listener.accept()[0]
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.close()
