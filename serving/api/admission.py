@@ -7,7 +7,7 @@ others: replies come too late for anyone, and refusals with them. So what would 
 import time
 
 from serving.api.generators import retry_after
-from serving.api.problems import overloaded
+from serving.api.problems import Problem, overloaded
 
 MAX_REQUESTS = 256  # at 500 requests a second, the slowest that was measured, each is answered within about 0.5 s
 SMOOTHING = 0.05  # the weight of the newest reply in the measured speed
@@ -22,10 +22,18 @@ class Admission:
         self._left = 0.0  # when one last left others behind
         self._seconds_per_request = 0.002  # until it is measured
 
+    @property
+    def full(self) -> bool:
+        return self._requests >= self._most
+
+    def refusal(self) -> Problem:
+        """503, for whoever finds it full."""
+        return overloaded(retry_after(self._requests * self._seconds_per_request))
+
     def enter(self) -> None:
         """Raises Problem 503 where there is no room."""
-        if self._requests >= self._most:
-            raise overloaded(retry_after(self._requests * self._seconds_per_request))
+        if self.full:
+            raise self.refusal()
         if not self._requests:
             self._left = time.monotonic()
         self._requests += 1

@@ -104,6 +104,20 @@ class Gate:
             self.metrics.ended()
         return None
 
+    def shed(self, scope: Scope) -> tuple[MutableHeaders, bytes] | None:
+        """The 503 that a POST for pictures comes to while there is no room, from its head alone; else None.
+
+        For the server, before there is a task for it: so a flood takes the less from those who are served.
+        """
+        if not self.admission.full or scope["method"] != "POST" or scope["path"] not in self.bodies:
+            return None
+        headers = header_fields(scope)
+        exchange = Exchange.of(scope, headers, _unread)
+        reply = Reply(self, scope, headers, exchange, _unsent)
+        found = reply.document(self.admission.refusal())
+        reply.end()
+        return found
+
     def _page(self, exchange: Exchange) -> ASGIApp:
         return self.app if exchange.path in BENTOML_PATHS else self.pages
 
@@ -186,6 +200,13 @@ class Reply:
         return None
 
     async def refuse(self, problem: Problem) -> None:
+        headers, body = self.document(problem)
+        await self._send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
+        self.end()
+        await self._send({"type": "http.response.body", "body": body})
+
+    def document(self, problem: Problem) -> tuple[MutableHeaders, bytes]:
+        """The reply that is a problem document."""
         exchange = self._exchange
         exchange.problem = problem
         body = problem.document(instance=exchange.path, request_id=exchange.request_id)
@@ -193,9 +214,7 @@ class Reply:
         headers["Content-Type"] = problems.MEDIA_TYPE
         headers["Content-Length"] = str(len(body))
         self._begin(problem.status, headers)
-        await self._send({"type": "http.response.start", "status": problem.status, "headers": headers.raw})
-        self.end()
-        await self._send({"type": "http.response.body", "body": body})
+        return headers, body
 
     async def empty(self, status: int, headers: Mapping[str, str]) -> None:
         raw = MutableHeaders(headers)
@@ -227,6 +246,14 @@ class Reply:
         problem = problems.of_status(status, self._exchange.path, self._exchange.method)
         problem.headers |= {name: headers[name] for name in ("allow", "retry-after") if name in headers}
         return problem
+
+
+async def _unread() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _unsent(message: Message) -> None:
+    pass
 
 
 def header_fields(scope: Scope) -> dict[str, str]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -94,6 +94,7 @@ def application() -> Starlette:
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
+    from serving.api.gate import Gate
     from serving.api.service import Ganymede, metrics, settings
 
     try:
@@ -113,6 +114,11 @@ def application() -> Starlette:
     # wraps each of them for nothing.
     ours = (TimeoutMiddleware, OpenTelemetryMiddleware)
     app.user_middleware = [layer for layer in app.user_middleware if layer.cls not in ours]
+    layer: Any = app.build_middleware_stack()
+    app.middleware_stack = layer
+    while not isinstance(layer, Gate):
+        layer = layer.app
+    Protocol.shed = layer.shed
     return app
 
 

@@ -8,9 +8,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
+from starlette.datastructures import MutableHeaders
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.api import problems
@@ -21,12 +23,15 @@ MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
 GRACE_SECONDS = 5.0  # in which the gate answers 408 itself, where a body is slow
 MIN_PROGRESS = 16 * 1024  # bytes of a reply that a client must take in `read_timeout`
 
+Shed = Callable[[Scope], tuple[MutableHeaders, bytes] | None]
+
 
 class Protocol(HttpToolsProtocol):
     """One connection. The class attributes are the server's: set them before it starts."""
 
     read_timeout: float = 10.0  # seconds, from the first byte of a request that does not come whole to its last
     refused: Callable[[str], None] = staticmethod(lambda code: None)  # told the code of each problem answered here
+    shed: Shed = staticmethod(lambda scope: None)  # the reply to a request that is refused for its head alone
     parser: Any  # an httptools.HttpRequestParser, until the connection is lost
 
     def __init__(self, *args: Any, **options: Any):
@@ -36,6 +41,8 @@ class Protocol(HttpToolsProtocol):
         self._receiving = False  # a request has begun and is not complete
         self._unparsed = 0  # bytes of its head since the packet in which it began
         self._trailers = 0  # bytes
+        self._keep = True  # the connection, after a request that was shed
+        self._shed = False  # this request was: its body is passed over
         self._too_large = False
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -107,15 +114,45 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("this is no proxy")
         if self.parser.should_upgrade():  # it will be back
             return
-        super().on_headers_complete()
-        self._unanswered.append(self.cycle)
+        if self._unanswered or self.flow.write_paused or not self._refuse_early():
+            super().on_headers_complete()
+            self._unanswered.append(self.cycle)
         self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._shed:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._receiving, self._in_head = False, True
-        super().on_message_complete()
+        if not self._shed:
+            return super().on_message_complete()
+        self._shed = False
+        if self._keep:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            self.transport.close()
+        return None
+
+    def _refuse_early(self) -> bool:
+        """Whether the request is answered with that: no task was made for it, and nothing else is."""
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["path"] = self.url.partition(b"?")[0].decode("ascii", "replace")
+        found = self.shed(cast(Scope, self.scope))
+        if found is None:
+            return False
+        headers, body = found
+        self._shed = True
+        self._keep = self.parser.should_keep_alive() and headers.get("connection") != "close"
+        if not self._keep:
+            headers["Connection"] = "close"
+        fields = b"".join(b"%s: %s\r\n" % field for field in [*self.server_state.default_headers, *headers.raw])
+        self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (fields, body))
+        return True
 
     def on_response_complete(self) -> None:
         self._unanswered.popleft()
