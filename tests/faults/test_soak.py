@@ -16,6 +16,7 @@ from faults.load import Load
 from server import Server, serving
 
 RATE = 40  # requests a second
+ESTABLISHED = "01"  # in proc(5)'s net/tcp
 SECONDS = float(os.environ.get("SOAK_SECONDS", 0))  # instead of 20, or an hour where FAULTS=full
 REQUEST = b'POST /v1/sample HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"n": 1}'
 REQUESTS = [
@@ -31,10 +32,13 @@ REQUESTS = [
 ]
 
 
-def samples(server: Server) -> tuple[float, int]:
-    """Resident MiB and open file descriptors."""
+def samples(server: Server) -> tuple[float, int, int]:
+    """Resident MiB, open file descriptors, and how many of them are connections that a client has open, too."""
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    connections = sum(row[3] == ESTABLISHED and row[1].endswith(f":{server.port:04X}") for row in table)
+    descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, descriptors, connections
 
 
 def wander(server: Server, stop: threading.Event) -> None:
@@ -57,7 +61,7 @@ def test_memory_and_descriptors_stay_where_they_were(
     repository_folder: Path, tmp_path: Path, full: bool, tell: Callable[[str], None]
 ):
     seconds = SECONDS or (3600 if full else 20)
-    found: list[tuple[float, float, int]] = []
+    found: list[tuple[float, float, int, int]] = []
     stop = threading.Event()
     with serving(repository_folder, tmp_path / "log.txt") as server:
         wanderer = threading.Thread(target=wander, args=(server, stop))
@@ -72,12 +76,15 @@ def test_memory_and_descriptors_stay_where_they_were(
             clients.stop()
             answered = clients.report()
     assert set(answered["statuses"]) == {200} and answered["lost"] == 0
-    times, memory, descriptors = np.array(found)[len(found) * 2 // 5 :].T  # buffers and threads are made at first
+    times, memory, descriptors, connections = np.array(found)[
+        len(found) * 2 // 5 :
+    ].T  # buffers and threads are made at first
     (slope, level), covariance = np.polyfit(times - times[0], memory, 1, cov=True)
     growth = slope * (times[-1] - times[0])
-    first, last = np.array_split(descriptors, 2)
+    first, last = np.array_split(descriptors - connections, 2)
     tell(f"soak, {seconds:.0f} s: {level:.1f} MiB, {3600 * slope:+.2f} +- {3600 * covariance[0, 0] ** 0.5:.2f} MiB/h "
          f"({growth:+.2f} MiB in the last {times[-1] - times[0]:.0f} s); descriptors {np.median(first):.0f}, then "
-         f"{np.median(last):.0f}; {answered['sent']} requests of the load")  # fmt: skip
+         f"{np.median(last):.0f}, beside {np.median(connections):.0f} connections; "
+         f"{answered['sent']} requests of the load")  # fmt: skip
     assert growth < 4
     assert abs(np.median(last) - np.median(first)) <= 2
