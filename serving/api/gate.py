@@ -273,6 +273,9 @@ async def read_body(headers: Mapping[str, str], receive: Receive, seconds: float
     content_type = headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise problems.unsupported_media_type(content_type)
+    coding = headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise problems.unsupported_coding(coding)
     announced = headers.get("content-length", "0")
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
         raise problems.body_too_large(MAX_BODY_BYTES)

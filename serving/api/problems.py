@@ -85,6 +85,11 @@ def unsupported_media_type(found: str | None) -> Problem:
     return Problem(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
 
 
+def unsupported_coding(found: str) -> Problem:
+    detail = f"`Content-Encoding` (={found[:200]}) must be left out: bodies are short, and taken as they are."
+    return Problem(415, "unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
+
+
 def body_too_large(limit: int) -> Problem:
     return Problem(413, "body-too-large", f"The body must be at most {limit} bytes.")
 

@@ -1,5 +1,6 @@
 """What goes wrong is told as a problem document (RFC 9457), on every route, and nothing is a 500."""
 
+import gzip
 import http.client
 import json
 import socket
@@ -103,6 +104,16 @@ def test_a_method_that_a_route_does_not_take(http: httpx2.Client, method: str, p
 def test_anything_but_json_is_refused(http: httpx2.Client, content_type: str | None):
     headers = {} if content_type is None else {"Content-Type": content_type}
     problem(http.post("/v1/sample", content=b"{}", headers=headers), 415, "unsupported-media-type")
+
+
+def test_a_body_that_is_compressed_is_refused_for_that(http: httpx2.Client):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = http.post("/v1/sample", content=gzip.compress(b"{}"), headers=headers)
+    document = problem(response, 415, "unsupported-media-type")
+    assert "`Content-Encoding` (=gzip)" in document["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+    plain = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    assert http.post("/v1/sample", content=b"{}", headers=plain).status_code == 200
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
