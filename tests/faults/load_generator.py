@@ -184,7 +184,7 @@ class Client:
             self.lost += 1
 
     def report(self, began: float) -> dict:
-        """Images a second are those of replies within the campaign's time, but for its first fifth."""
+        """Requests a second are those of all replies. Images are those of replies in time, but for its first fifth."""
         warm = began + (self.ends - began) / 5
         served = sum(status == 200 and warm <= when < self.ends for when, _, status in self.replies)
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -194,6 +194,7 @@ class Client:
             "statuses": dict(Counter(status for _, _, status in self.replies)),
             "broken": self.breaks,
             "lost": self.lost,
+            "requests_per_second": len(self.replies) / (max(self.replies)[0] - began) if self.replies else 0,
             "images_per_second": served * self.options.images / (self.ends - warm),
             "accepted_ms": _percentiles(times[200]),
             "refused_ms": _percentiles(times[503]),

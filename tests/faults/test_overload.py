@@ -74,7 +74,7 @@ def test_as_much_is_served_as_ever_and_the_rest_is_told_at_once(
         descriptors = Held.by(server.process.pid).descriptors
         results = {}
         for times in TIMES:
-            before, rate = counted(server), times * capacity["images_per_second"] / images
+            before, rate = counted(server), times * capacity["requests_per_second"]
             results[times] = found = load(port, seconds=seconds, rate=rate, fresh=FRESH, **options)
             tell(figures(f"{times} times", found))
             wait(lambda: idle(server), 10)
@@ -83,11 +83,11 @@ def test_as_much_is_served_as_ever_and_the_rest_is_told_at_once(
             assert found["statuses"].keys() <= {200, 503} and sum(found["statuses"].values()) == found["sent"]
             assert {status: after[status] - before.get(status, 0) for status in found["statuses"]} == found["statuses"]
             assert all(int(told) >= 1 for told in found["retry_after"]), found["retry_after"]
-        assert results[5]["statuses"].get(503, 0) > 0, "it was no overload"
         assert httpx2.post(f"{server.url}/v1/sample", json={"n": 256}).status_code == 200
         wait(lambda: Held.by(server.process.pid).descriptors <= descriptors, 10)
         assert "Traceback" not in server.log.read_text()
     if full:
+        assert results[5]["statuses"].get(503, 0) > 0, "it was no overload"
         peak = max(found["images_per_second"] for found in (capacity, *results.values()))
         for times, found in results.items():
             assert found["images_per_second"] >= KEPT * peak, f"{times} times the capacity"
