@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from uvicorn.config import STARTUP_FAILURE
 
 from serving.api import counters, logs, tracing
+from serving.api.balance import Board
 from serving.api.generators import load_runtimes
 from serving.api.keys import Keys, KeysError
 from serving.api.protocol import Protocol
@@ -68,7 +69,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
         "serving.api.launch:application",
         factory=True,
         workers=settings.workers,
-        loop="uvloop",
+        loop="uvloop" if settings.workers == 1 else "serving.api.balance:Loop",
         http=Protocol,
         ws="none",
         log_config=None,
@@ -77,8 +78,8 @@ def serve(host: str, port: int, settings: Settings) -> int:
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=math.ceil(settings.timeout) + GRACE_SECONDS,
     )
-    listeners = [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
     if settings.workers == 1:
+        listeners = [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
         server = uvicorn.Server(config)
         # It finishes what is in flight and then raises the signal that stopped it once more: for nobody.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -86,7 +87,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
         server.run(sockets=listeners)
         return 0 if server.started else 1
     load_runtimes.cache_clear()  # the workers load their own
-    return _supervise(config, listeners)
+    return _supervise(config, listener)
 
 
 def application() -> Starlette:
@@ -122,18 +123,19 @@ def application() -> Starlette:
     return app
 
 
-def _supervise(config: uvicorn.Config, listeners: list[socket.socket]) -> int:
+def _supervise(config: uvicorn.Config, listener: socket.socket) -> int:
     """Workers that count into one folder. Exit code 1 where one cannot start, or starting others does not help."""
     from serving.api.supervisor import Supervisor
 
     with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
         try:
             counters.check_room(Path(folder), config.workers)
+            Board.make(Path(folder), config.workers)
         except OSError as error:
             print(f"ganymede: {folder}: no room for the counters of the workers: {error.strerror}.", file=sys.stderr)
             return 1
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        workers = Supervisor(config, sockets=listeners)
+        workers = Supervisor(config, sockets=[listener])
         workers.run()
     return 1 if workers.gave_up or any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
 
