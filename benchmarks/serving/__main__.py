@@ -3,8 +3,8 @@
     python -m benchmarks.serving --rounds 3 --seconds 5
 
 Each server is started, asked and stopped in turn, round by round, so that what else the machine does falls on all.
-Prints a Markdown table and the ratios, and with `--picture` draws them. The first run makes an environment for each peer under
-`.bench/`. Load comes from wrk, over 127.0.0.1.
+Prints a Markdown table and the ratios, and with `--picture` draws them. The first run makes an environment for each
+peer under `.bench/`. Load comes from wrk, over 127.0.0.1.
 """
 
 import argparse
@@ -77,23 +77,23 @@ def measure(
     try:
         content = None
         while content is None:
-            content = load.ask(server, port)
+            content = load.ask(server, model.name, port)
             if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
                 raise RuntimeError(f"{server.name} does not start:\n{(folder / 'log.txt').read_text()[-4000:]}")
             time.sleep(0.01)
         figures["start"].append(time.perf_counter() - began)
-        check(server, runtime, port)
-        load.post(server, port, folder, connections=64, n=1, seconds=WARM_UP_SECONDS)
-        one = load.post(server, port, folder, connections=1, n=1, seconds=seconds)
+        check(server, runtime, model, port)
+        load.post(server, model.name, port, folder, connections=64, n=1, seconds=WARM_UP_SECONDS)
+        one = load.post(server, model.name, port, folder, connections=1, n=1, seconds=seconds)
         figures["p50_1"].append(one.p50)
-        many = load.post(server, port, folder, connections=64, n=1, seconds=seconds)
+        many = load.post(server, model.name, port, folder, connections=64, n=1, seconds=seconds)
         figures["images_1"].append(many.requests_per_second)
         figures["p50_64"].append(many.p50)
         figures["p99_64"].append(many.p99)
         figures["errors"].append(many.errors)
         figures["wrk"].append(many.cpu)
         if server.arrays:
-            arrays = load.post(server, port, folder, connections=4, n=64, seconds=seconds)
+            arrays = load.post(server, model.name, port, folder, connections=4, n=64, seconds=seconds)
             figures["images_64"].append(64 * arrays.requests_per_second)
             figures["errors"].append(arrays.errors)
             empty = load.run(port, "/livez", connections=16, seconds=seconds)
@@ -103,15 +103,15 @@ def measure(
         stop(process)
 
 
-def check(server: Server, runtime: Runtime, port: int) -> None:
+def check(server: Server, runtime: Runtime, model: Path, port: int) -> None:
     """What it serves are the pictures of the addresses that it is asked for."""
     expected = runtime.synthesize(generation.sample(runtime, n=64, seed=7, start=1000).inputs)
-    found = load.ask(server, port, 1000)
+    found = load.ask(server, model.name, port, 1000)
     assert found is not None, server.name
     png = found[found.index(b"\x89PNG") :]  # Triton's reply has a header of its own
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), expected[0, ..., 0]), server.name
     if server.arrays:
-        content = load.ask(server, port, 1000, 64)
+        content = load.ask(server, model.name, port, 1000, 64)
         assert content == b"".join(images.npy(expected)), server.name
 
 

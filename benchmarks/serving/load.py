@@ -26,7 +26,7 @@ class Load:
     cpu: float  # processors that wrk itself took
 
 
-def request(server: Server, index: int, n: int) -> tuple[str, dict[str, str], str]:
+def request(server: Server, model: str, index: int, n: int) -> tuple[str, dict[str, str], str]:
     """Path, headers and body of a POST for `n` images from `index` on."""
     if server.triton:
         address = {"name": "address", "shape": [1, 2], "datatype": "UINT64", "data": [7, index]}
@@ -35,13 +35,13 @@ def request(server: Server, index: int, n: int) -> tuple[str, dict[str, str], st
     headers = {"Content-Type": "application/json"} | ({"Accept": "application/x-npy"} if n > 1 else {})
     body = {"seed": 7, "start": index} | ({"n": n} if n > 1 else {})
     if server.name == "Ganymede":
-        body = {"model": "dcgan-mnist"} | body
+        body = {"model": model} | body
     return "/v1/sample", headers, json.dumps(body)
 
 
-def ask(server: Server, port: int, index: int = 0, n: int = 1) -> bytes | None:
+def ask(server: Server, model: str, port: int, index: int = 0, n: int = 1) -> bytes | None:
     """One request; None where nobody answers or it fails."""
-    path, headers, body = request(server, index, n)
+    path, headers, body = request(server, model, index, n)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         connection.request("POST", path, body, headers)
@@ -54,9 +54,9 @@ def ask(server: Server, port: int, index: int = 0, n: int = 1) -> bytes | None:
         connection.close()
 
 
-def post(server: Server, port: int, folder: Path, *, connections: int, n: int, seconds: float) -> Load:
+def post(server: Server, model: str, port: int, folder: Path, *, connections: int, n: int, seconds: float) -> Load:
     """Every request asks for other images than the one before."""
-    path, headers, body = request(server, 123456789, n)
+    path, headers, body = request(server, model, 123456789, n)
     before, after = body.split("123456789")
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
     script = folder / "request.lua"

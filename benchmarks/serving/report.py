@@ -25,7 +25,7 @@ COLUMNS = {  # measure -> its head, what a value is multiplied by, and its form
 
 def table(figures: Mapping[str, Mapping[str, list[float]]], runtime: Runtime) -> str:
     """Medians with the least and the most of the rounds, and what was promised as ratios, in Markdown."""
-    rounds = max(len(values) for measures in figures.values() for values in measures.values())
+    rounds = max(len(measures.get("p50_1", [])) for measures in figures.values())
     wrk = [value for measures in figures.values() for value in measures.get("wrk", [])]
     lines = [
         f"{runtime.model.id}, {runtime.provider}, {runtime.threads} threads; median (least to most) of {rounds} rounds "
