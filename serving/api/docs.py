@@ -19,7 +19,7 @@ POLICY = (
 
 
 async def page(request: Request) -> Response:
-    """`GET /` and `GET /docs`."""
+    """`GET /docs`."""
     headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
     return Response(_read("docs.html"), media_type="text/html", headers=headers)
 

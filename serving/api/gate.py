@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import logs, problems
+from serving.api import logs, problems, site
 from serving.api.admission import Admission
 from serving.api.cors import Cors
 from serving.api.exchange import Exchange
@@ -127,7 +127,7 @@ class Gate:
     async def _admit(self, headers: Mapping[str, str], exchange: Exchange) -> Body | None:
         """The body of a POST. Raises the Problem of a request that goes no further."""
         path = exchange.path
-        if self.keys is not None and path not in OPEN_PATHS:
+        if self.keys is not None and path not in OPEN_PATHS and not site.is_part(path):
             name = self.keys.name(headers.get("authorization"))
             if name is None:
                 raise problems.unauthorized()

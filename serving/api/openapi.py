@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from serving import __version__
-from serving.api import metrics, problems, replies
+from serving.api import metrics, problems, replies, site
 from serving.api.reply_schemas import REPLIES
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
 
@@ -159,8 +159,7 @@ def _reference() -> dict[str, Any]:
     file = _in("path", "file", {"type": "string"}, example="docs.css")
     unknown = {"404": _problem("There is no such file.")}
     refused = _problems(401)
-    return {
-        "/": _get("reference", "home", "This document as a page", page, refused),
+    return _playground() | {
         "/docs": _get("reference", "docs", "This document as a page", page, refused),
         "/docs/{file}": _get(
             "reference", "docsPart", "What the page is made of", _reply("A part.", part), refused | unknown, [file]
@@ -168,6 +167,29 @@ def _reference() -> dict[str, Any]:
         "/openapi.json": _get("reference", "openapi", "This document", anything, refused),
         "/schema.json": _get("reference", "schema", "What BentoML's clients read first", anything, refused),
     }
+
+
+def _playground() -> dict[str, Any]:
+    """The page and its parts, which ask for no key: the page is where one is entered."""
+    string = {"schema": {"type": "string"}}
+    page = _reply("An interactive page.", {site.MEDIA_TYPES[".html"]: string})
+    part = _reply("A part.", {kind.partition(";")[0]: string for kind in site.MEDIA_TYPES.values() if "html" not in kind})
+    held = _in("header", "If-None-Match", {"type": "string"}, "The ETag of what the sender holds.")
+    file = _in("path", "file", {"type": "string"}, example="main.js")
+    cached = _headers(ETag=_text("Of its content."), **{"Cache-Control": _text("Asked for again each time.")})
+    for success in (page, part):
+        success["headers"] = cached
+    answers = {"304": {"description": "The sender holds it.", "headers": cached}}
+    unknown = {"404": _problem("There is no such file.")}
+    made = {
+        "/": _get("reference", "playground", "The playground: the models, with one's hands", page, answers, [held]),
+        "/playground/{file}": _get(
+            "reference", "playgroundPart", "What the playground is made of", part, answers | unknown, [file, held]
+        ),
+    }
+    for path in made.values():
+        path["get"]["security"] = []
+    return made
 
 
 def _get(

@@ -1,4 +1,4 @@
-"""The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, the docs."""
+"""The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, the playground, the docs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving.api import docs, replies
+from serving.api import docs, replies, site
 from serving.api.exchange import SCOPE_KEY, Exchange
 from serving.api.generators import Generators
 from serving.api.health import Health
@@ -127,7 +127,8 @@ app = Starlette(
         Route("/openapi.json", docs.openapi),
         Route("/docs", docs.page),
         Route("/docs/{file}", docs.part),
-        Route("/", docs.page),
+        Route("/", site.page),
+        Route(f"{site.PREFIX}{{file}}", site.part),
     ],
     exception_handlers={Problem: refuse},
 )

@@ -1,0 +1,122 @@
+// The models, as cards to choose from; a card opens with the model's figures and pictures.
+
+import { draw } from "./canvas.js";
+import { button, byId, element } from "./dom.js";
+import { all, current, isAble } from "./models.js";
+import { task } from "./notice.js";
+import { pictures } from "./pictures.js";
+import { set, state, watch } from "./state.js";
+
+const THUMBS = 4;
+const SAMPLES = 60;
+const FRACTIONS = /accuracy|worst_class|precision|recall|share|neighbour|copying/; // shown in percent
+const NAMES = { fid: "FID", kid: "KID", ppl: "PPL", inception_score: "Inception Score" };
+
+const dialog = element("dialog", { class: "box sheet", "aria-labelledby": "card-title" });
+const runSamples = task();
+
+export function mountCards() {
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => set({ card: "" }));
+  byId("models").append(element("div", { class: "cards" }, all().map(card)));
+  watch((changed) => changed.has("card") && openCard());
+  openCard();
+}
+
+/** Shows which model is chosen, and which the view can show. */
+export function markCards() {
+  const chosen = current();
+  for (const node of document.querySelectorAll(".card")) {
+    const model = all().find((each) => each.id === node.dataset.model);
+    const choose = node.querySelector(".choose");
+    node.classList.toggle("chosen", model === chosen);
+    choose.disabled = !isAble(model);
+    choose.setAttribute("aria-pressed", String(model === chosen));
+  }
+}
+
+function card(model) {
+  const thumbs = element("span", { class: "thumbs", "aria-hidden": "true" });
+  const choose = button("", () => set({ model: model.id }, { push: true }), { class: "choose" });
+  choose.append(
+    thumbs,
+    element("span", { class: "about" }, element("strong", {}, model.name), facts(model).map((line) => element("span", {}, line))),
+  );
+  showThumbs(model, thumbs);
+  const details = button("Card", () => set({ card: model.id }, { push: true }), { class: "quiet more", "aria-label": `Card of ${model.name}` });
+  return element("div", { class: "card", "data-model": model.id }, choose, details);
+}
+
+function facts(model) {
+  const fid = model.metrics.find((metric) => metric.name === "fid");
+  const bytes = Object.values(model.files).reduce((sum, file) => sum + file.size, 0);
+  const size = `${(bytes / 1e6).toFixed(1)} MB`;
+  return [`${model.dataset.name} · ${model.image.width} px`, fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
+}
+
+const sampled = (model, n) => pictures("v1/sample", { model: model.id, n, seed: 0n });
+
+async function showThumbs(model, thumbs) {
+  const found = await sampled(model, THUMBS).catch(() => null); // what is wrong, the view says
+  for (let i = 0; found && i < found.length; i += 1) {
+    const canvas = element("canvas", { class: "picture" });
+    draw(canvas, found.picture(i));
+    thumbs.append(canvas);
+  }
+}
+
+function openCard() {
+  const model = all().find((each) => each.id === state.card);
+  if (!model) return dialog.open && dialog.close();
+  const samples = element("div", { class: "samples", role: "img", "aria-label": `${SAMPLES} pictures of ${model.name}, seed 0, not chosen` });
+  const { training, dataset } = model;
+  dialog.replaceChildren(
+    element("div", { class: "sheet-head" }, element("h2", { id: "card-title" }, model.name), button("Close", () => dialog.close())),
+    samples,
+    element("p", { class: "small" }, `Seed 0, indices 0 to ${SAMPLES - 1}; not chosen by hand.`),
+    element("h3", {}, "Figures"),
+    element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Figures" }, figures(model)),
+    element("h3", {}, "Model"),
+    element(
+      "dl",
+      {},
+      described("Id", model.id),
+      described("Family", model.family),
+      described("Pictures", `${model.image.width} × ${model.image.height}, ${model.image.channels === 1 ? "grey" : "RGB"}`),
+      described("Latent", `${model.latent_size} numbers${model.style ? `, ${model.style.layers} style layers` : ""}`),
+      described("Classes", model.classes?.join(", ")),
+      described("Data", `${dataset.name} (${dataset.licence}; ${dataset.source})`),
+      described("Weights", model.licence),
+      described("Trained", `${(training.images_seen / 1e6).toFixed(2)} million pictures in ${Math.round(training.seconds / 60)} min on ${training.device}`),
+      described("sha256", model.sha256),
+    ),
+  );
+  if (!dialog.open) dialog.showModal();
+  runSamples(async (signal) => {
+    const found = await pictures("v1/sample", { model: model.id, n: SAMPLES, seed: 0n }, signal);
+    for (let i = 0; i < found.length; i += 1) {
+      const canvas = element("canvas", { class: "picture" });
+      draw(canvas, found.picture(i));
+      samples.append(canvas);
+    }
+  });
+  return undefined;
+}
+
+function described(term, value) {
+  return value ? [element("dt", {}, term), element("dd", {}, value)] : [];
+}
+
+function figures(model) {
+  const cells = (kind, values) => element("tr", {}, values.map((value) => element(kind, kind === "th" ? { scope: "col" } : {}, value)));
+  const rows = model.metrics.map((metric) =>
+    cells("td", [title(metric.name), shown(metric.name, metric.value), metric.floor === undefined ? "" : shown(metric.name, metric.floor), metric.protocol]),
+  );
+  return element("table", {}, element("thead", {}, cells("th", ["Figure", "Value", "Real pictures", "Protocol"])), element("tbody", {}, rows));
+}
+
+const title = (name) => NAMES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+
+function shown(name, value) {
+  return FRACTIONS.test(name) ? `${(100 * value).toFixed(1)} %` : value.toFixed(name === "kid" ? 4 : 2);
+}

@@ -1,0 +1,91 @@
+// The page: tabs, the view that the URL names, and what happens when the server goes and comes.
+
+import { Away } from "./api.js";
+import { markCards, mountCards } from "./cards.js";
+import { lost, onReturn } from "./connection.js";
+import { byId, element } from "./dom.js";
+import { mountKey, onKey } from "./key.js";
+import { current, drawsDigits, load, restrict } from "./models.js";
+import { show as showError } from "./notice.js";
+import { mount as mountRequest } from "./request.js";
+import { DEFAULTS, query, set, state, watch } from "./state.js";
+
+const any = () => true;
+const styled = (model) => Boolean(model.style);
+// A view is loaded when it is first looked at. `able` says which models it can show.
+const VIEWS = {
+  sample: { title: "Sample", able: any, make: async () => (await import("./sample.js")).sampleView() },
+  digits: { title: "Digits", able: drawsDigits, make: async () => (await import("./digits.js")).digitsView() },
+  interpolate: { title: "Interpolate", able: any, make: async () => (await import("./interpolate.js")).interpolateView() },
+  mix: { title: "Mix", able: styled, make: async () => (await import("./mix.js")).mixView() },
+  wander: { title: "Wander", able: any, make: async () => (await import("./wander.js")).wanderView() },
+};
+const made = {};
+let shown = null;
+let started = false;
+
+const tabs = Object.entries(VIEWS).map(([name, { title }]) => element("a", { "data-view": name, onclick: choose }, title));
+byId("tabs").append(...tabs);
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
+history.scrollRestoration = "manual"; // the URL says where the page begins
+mountRequest();
+mountKey();
+onKey(start);
+onReturn(() => (started ? (shown ? shown.show() : enter()) : start()));
+start();
+
+async function start() {
+  try {
+    await load();
+  } catch (error) {
+    if (!(error instanceof Away)) showError(error);
+    return;
+  }
+  if (!started) {
+    started = true;
+    mountCards();
+    watch(change);
+  }
+  change(new Set(["view"]));
+}
+
+function choose(event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab or window
+  event.preventDefault();
+  set({ view: event.currentTarget.dataset.view, playing: "" }, { push: true });
+}
+
+function change(changed) {
+  if (changed.has("view")) enter();
+  else shown?.update(changed);
+  markCards();
+  tabs.forEach((tab) => (tab.href = query({ view: tab.dataset.view, playing: "" })));
+}
+
+async function enter() {
+  const name = state.view in VIEWS ? state.view : DEFAULTS.view;
+  const { title, make, able } = VIEWS[name];
+  shown?.hide();
+  shown = null;
+  restrict(able);
+  for (const tab of tabs) {
+    if (tab.dataset.view === name) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+  document.title = `${title} · Ganymede`;
+  byId("title").textContent = title;
+  try {
+    made[name] ??= await make();
+  } catch {
+    lost();
+    return;
+  }
+  if (name !== (state.view in VIEWS ? state.view : DEFAULTS.view) || shown) return; // another was chosen meanwhile
+  shown = made[name];
+  byId("controls").replaceChildren(...shown.controls);
+  byId("view").replaceChildren(...shown.stage);
+  byId("view").dataset.view = name;
+  scrollTo(0, 0);
+  if (current()) shown.show();
+  else showError(new Error(`No model of this server can do this.`));
+}

@@ -1,0 +1,36 @@
+// The models that the server holds, and the one that the view shows.
+
+import { ask } from "./api.js";
+import { state } from "./state.js";
+
+let models = [];
+let able = () => true;
+
+export async function load() {
+  models = (await (await ask("v1/models")).json()).models;
+}
+
+export const all = () => models;
+
+/** Says which models the present view can show. */
+export function restrict(predicate) {
+  able = predicate;
+}
+
+export const isAble = (model) => able(model);
+
+/** Whether the classes of a model are the ten digits. */
+export function drawsDigits(model) {
+  return [...(model.classes ?? [])].sort().join("") === "0123456789";
+}
+
+/** The model of the view: the one that is asked for, else the first that can do what the view does. */
+export function current() {
+  const named = models.find((model) => model.id === state.model);
+  if (state.model && !named) return unknown(state.model); // the server says what is wrong with it
+  return named && able(named) ? named : models.find(able);
+}
+
+function unknown(id) {
+  return { id, name: id, sha256: "", classes: null, style: null, image: { height: 28, width: 28, channels: 1 } };
+}
