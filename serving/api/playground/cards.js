@@ -29,10 +29,17 @@ export function markCards() {
   for (const node of document.querySelectorAll(".card")) {
     const model = all().find((each) => each.id === node.dataset.model);
     const choose = node.querySelector(".choose");
+    if (model === chosen && !node.classList.contains("chosen")) bring(node);
     node.classList.toggle("chosen", model === chosen);
     choose.disabled = !isAble(model);
     choose.setAttribute("aria-pressed", String(model === chosen));
   }
+}
+
+/** Scrolls the row of cards, where it is one, to a card. */
+function bring(node) {
+  const row = node.parentElement;
+  row.scrollLeft = node.offsetLeft - row.offsetLeft - (row.clientWidth - node.offsetWidth) / 2;
 }
 
 function card(model) {

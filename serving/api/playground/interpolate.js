@@ -83,7 +83,7 @@ export function interpolateView() {
       const model = current();
       const body = bodyOf(model);
       showRequest([{ route: ROUTE, body, accept: NPY }]);
-      keyframes.show(signal);
+      keyframes.show();
       player.pause();
       if (!player.frames) draw(canvas, blank(model));
       player.frame = Number(state.frame) || 0;
@@ -155,7 +155,7 @@ export function interpolateView() {
       selectField("frames", "Frames", FRAMES),
       choiceField("method", "Method", [["slerp", "slerp"], ["lerp", "lerp"]]),
       choiceField("space", "Space", [["z", "z"], ["w", "w"]], (space) => space === "z" || Boolean(current()?.style)),
-      checkField("loop", "Loop back to the first"),
+      checkField("loop", "Loop"),
       truncationField(),
       element("div", { class: "field wide" }, element("span", {}, "Download"), element("div", { class: "segments" }, files)),
     ],

@@ -27,6 +27,11 @@ let started = false;
 const tabs = Object.entries(VIEWS).map(([name, { title }]) => element("a", { "data-view": name, onclick: choose }, title));
 byId("tabs").append(...tabs);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
+// Beside the pictures the settings are open; above them, on a phone, they wait.
+const beside = matchMedia("(min-width: 60rem)");
+const place = () => (byId("settings").open = beside.matches);
+beside.addEventListener("change", place);
+place();
 history.scrollRestoration = "manual"; // the URL says where the page begins
 mountRequest();
 mountKey();

@@ -74,9 +74,8 @@ export function mixView() {
         const address = parseAll(state[node.dataset.side])[Number(node.dataset.at)];
         return drawAt(canvasOf(node), model, address, state.truncation, signal);
       });
-      const found = await pictures(ROUTE, body, signal);
+      const [found] = await Promise.all([pictures(ROUTE, body, signal), ...sources]);
       cells.forEach((cell, i) => draw(cell, found.picture(i)));
-      await Promise.all(sources);
     });
   }
 

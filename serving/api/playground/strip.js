@@ -23,7 +23,7 @@ export function strip() {
   const tiles = () => [...row.querySelectorAll(".tile")];
   const keyframes = () => parseAll(state.keyframes);
 
-  function show(signal) {
+  function show() {
     const model = current();
     const addresses = keyframes();
     const made = addresses.map((address, i) =>
@@ -33,7 +33,9 @@ export function strip() {
     row.replaceChildren(...made);
     tabStop();
     if (focused >= 0) made[Math.min(focused, made.length - 1)]?.focus();
-    run(() => Promise.all(made.map((each, i) => drawAt(canvasOf(each), model, addresses[i], state.truncation, signal))));
+    run((signal) =>
+      Promise.all(made.map((each, i) => drawAt(canvasOf(each), model, addresses[i], state.truncation, signal))),
+    );
   }
 
   function put(addresses) {

@@ -24,7 +24,7 @@ const OURS = ["from", "pace", "label", "truncation", "model"];
 export function wanderView() {
   const run = task();
   const runTrail = task();
-  const canvas = element("canvas", { class: "picture screen", role: "img", "aria-label": "Where the wander is" });
+  const canvas = element("canvas", { class: "picture screen large", role: "img", "aria-label": "Where the wander is" });
   const play = button("Wander", () => set({ playing: state.playing ? "" : "1" }), { class: "primary play" });
   const elsewhere = button("Elsewhere", () => set({ from: `${drawSeed()}:0` }, { push: true }));
   const place = element("output", { class: "counter" });
