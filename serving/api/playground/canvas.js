@@ -11,7 +11,7 @@ export function blank(model, attributes = {}) {
 export function draw(canvas, picture) {
   if (canvas.width !== picture.width) canvas.width = picture.width;
   if (canvas.height !== picture.height) canvas.height = picture.height;
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // many small ones, drawn by the processor
   if (picture instanceof ImageData) context.putImageData(picture, 0, 0);
   else context.drawImage(picture, 0, 0);
   canvas.classList.add("drawn");

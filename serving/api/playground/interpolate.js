@@ -29,7 +29,7 @@ export function interpolateView() {
   const keyframes = strip();
   const canvas = element("canvas", { class: "picture screen", role: "img", "aria-label": "The frame" });
   const slider = element("input", { type: "range", min: "0", value: "0", "aria-label": "Frame", class: "scrub" });
-  const counter = element("output", { class: "counter" });
+  const counter = element("span", { class: "counter" });
   const play = button("Play", () => set({ playing: state.playing ? "" : "1" }), { class: "primary play" });
   const tray = element("div", { class: "tray", role: "group", "aria-label": "Pictures to add" });
   const trayStop = roving(tray, ".tile");

@@ -27,7 +27,7 @@ export function wanderView() {
   const canvas = element("canvas", { class: "picture screen large", role: "img", "aria-label": "Where the wander is" });
   const play = button("Wander", () => set({ playing: state.playing ? "" : "1" }), { class: "primary play" });
   const elsewhere = button("Elsewhere", () => set({ from: `${drawSeed()}:0` }, { push: true }));
-  const place = element("output", { class: "counter" });
+  const place = element("span", { class: "counter" });
   const trail = element("div", { class: "strip", role: "group", "aria-label": "Addresses on the way" });
   const tabStop = roving(trail, ".tile");
   const player = new Player(canvas, { onend: onward });
