@@ -173,7 +173,9 @@ def _playground() -> dict[str, Any]:
     """The page and its parts, which ask for no key: the page is where one is entered."""
     string = {"schema": {"type": "string"}}
     page = _reply("An interactive page.", {site.MEDIA_TYPES[".html"]: string})
-    part = _reply("A part.", {kind.partition(";")[0]: string for kind in site.MEDIA_TYPES.values() if "html" not in kind})
+    part = _reply(
+        "A part.", {kind.partition(";")[0]: string for kind in site.MEDIA_TYPES.values() if "html" not in kind}
+    )
     held = _in("header", "If-None-Match", {"type": "string"}, "The ETag of what the sender holds.")
     file = _in("path", "file", {"type": "string"}, example="main.js")
     cached = _headers(ETag=_text("Of its content."), **{"Cache-Control": _text("Asked for again each time.")})

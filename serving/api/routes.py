@@ -1,4 +1,4 @@
-"""The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, the playground, the docs."""
+"""The GET routes, as a Starlette application: pictures at their addresses, models, health, metrics, pages."""
 
 import hashlib
 from collections.abc import Sequence

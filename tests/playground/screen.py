@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import numpy as np
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response, expect
 
 import pictures
 
@@ -20,7 +20,8 @@ SIZES: dict[str, dict[str, Any]] = {
 NPY = "application/x-npy"
 PIXELS = """canvas => {
     const { width, height } = canvas;
-    return [height, width, Array.from(canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, width, height).data)];
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    return [height, width, Array.from(context.getImageData(0, 0, width, height).data)];
 }"""
 
 
@@ -43,15 +44,19 @@ class Screen:
         context.close()
 
     def _listen(self) -> None:
-        def heard(response: Any) -> None:
+        def heard(response: Response) -> None:
             path = urlsplit(response.url).path
             self.loaded[path] = int(response.headers.get("content-length", 0))
             if not response.url.startswith((self.url, "blob:")):
                 self.complaints.append(f"asked {response.url}")
 
+        def said(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                self.complaints.append(message.text)
+
         self.page.on("response", heard)
         self.page.on("pageerror", lambda error: self.complaints.append(f"threw {error}"))
-        self.page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+        self.page.on("console", said)
 
     def is_clean(self) -> None:
         assert self.complaints == [], "\n".join(self.complaints)

@@ -59,7 +59,9 @@ def test_seed_index_class_and_count_are_fields(screen: Screen):
     screen.becomes(lambda: screen.state("seed") not in (None, "123456789012345678"), True)
     drawn = int(screen.state("seed") or 0)
     assert drawn < 2**53
-    screen.shows(screen.page.locator(".grid canvas").first, screen.sample(model=screen.digit_model, seed=drawn, labels=3)[0])
+    screen.shows(
+        screen.page.locator(".grid canvas").first, screen.sample(model=screen.digit_model, seed=drawn, labels=3)[0]
+    )
 
 
 def test_a_model_is_chosen_by_its_card_and_truncation_is_for_style_models(screen: Screen):
@@ -101,7 +103,11 @@ def test_a_picture_becomes_a_keyframe_or_a_source_of_a_mix_and_a_wander(screen: 
     style = screen.style_model
     screen.open(f"?model={style}&seed=21&count=16")
     tile = screen.page.get_by_role("button", name="Picture 21:3", exact=True)
-    for action, name in (("Add as keyframe", "keyframes"), ("Mix: add as row", "rows"), ("Mix: add as column", "columns")):
+    for action, name in (
+        ("Add as keyframe", "keyframes"),
+        ("Mix: add as row", "rows"),
+        ("Mix: add as column", "columns"),
+    ):
         tile.click()
         screen.page.get_by_role("button", name=action).click()
         screen.becomes(lambda name=name: (screen.state(name) or "").endswith(",21:3"), True)

@@ -69,7 +69,9 @@ def test_a_picture_is_dragged_between_the_keyframes(screen: Screen):
     screen.page.mouse.up()
     screen.becomes(lambda: keyframes(screen), [(7, 0), (7, 4), (8, 0), (9, 0)])
     expect(screen.page.locator(".ghost")).to_have_count(0)
-    screen.shows(screen.page.locator(".strip canvas").nth(1), screen.sample(model=screen.digit_model, seed=7, start=4)[0])
+    screen.shows(
+        screen.page.locator(".strip canvas").nth(1), screen.sample(model=screen.digit_model, seed=7, start=4)[0]
+    )
     both = [7, {"seed": 7, "index": 4}, 8, 9]
     truth = screen.api("/v1/interpolate", model=screen.digit_model, keyframes=both, frames=60, loop=True)
     slider(screen).fill("22")

@@ -13,7 +13,7 @@ from server import Server
 Serve = Callable[..., AbstractContextManager[Server]]
 
 PICTURE = "/v1/images/tiny-dcgan/7/0.png"
-EVERYTHING = ["/v1/models", "/v1/models/tiny-dcgan", PICTURE, "/metrics", "/openapi.json", "/docs", "/", "/schema.json"]
+EVERYTHING = ["/v1/models", "/v1/models/tiny-dcgan", PICTURE, "/metrics", "/openapi.json", "/docs", "/schema.json"]
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -54,6 +54,11 @@ def test_without_a_key_nothing_is_told(closed: Server, path: str):
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health_needs_no_key(closed: Server, path: str):
+    assert httpx2.get(f"{closed.url}{path}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/playground/main.js", "/playground/base.css"])
+def test_the_playground_itself_needs_no_key(closed: Server, path: str):
     assert httpx2.get(f"{closed.url}{path}").status_code == 200
 
 

@@ -77,7 +77,7 @@ def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
     assert {f"models/{model}/model.json" for model in ("tiny-cgan", "tiny-dcgan", "tiny-style")} <= packed
     assert {name.partition("/")[0] for name in packed} == {"serving", "models", "bentofile.yaml"}
     kinds = {Path(name).suffix for name in packed if name.startswith("serving/")}
-    assert kinds == {".py", ".typed", ".html", ".css", ".js"}
+    assert kinds == {".py", ".typed", ".html", ".css", ".js", ".svg"}
 
     port = free_port()
     serve = [BENTOML, "serve", "ganymede:latest", "--host", "127.0.0.1", "--port", str(port)]

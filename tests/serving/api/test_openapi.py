@@ -112,6 +112,10 @@ def test_an_example_fits_its_schema_and_is_answered_as_documented(
         ("get", "/docs/{file}", "/docs/docs.js", 200),
         ("get", "/docs/{file}", "/docs/docs.html", 404),
         ("get", "/", "/", 200),
+        ("get", "/playground/{file}", "/playground/main.js", 200),
+        ("get", "/playground/{file}", "/playground/views.css", 200),
+        ("get", "/playground/{file}", "/playground/icon.svg", 200),
+        ("get", "/playground/{file}", "/playground/index.html", 404),
         ("post", "/v1/sample", "/v1/sample", 415),
     ],
 )
