@@ -154,6 +154,7 @@ def test_the_request_is_copied(browser: Browser, server: Server, http: httpx2.Cl
         screen.open()
         text = screen.request_text("Python")
         screen.page.get_by_role("button", name="Copy").click()
+        screen.state_becomes("form", "Python")
         assert screen.page.evaluate("navigator.clipboard.readText()").strip() == text.strip()
         expect(screen.page.locator("#toast")).to_have_text("Copied as Python.")
         screen.is_clean()
@@ -194,6 +195,21 @@ def test_an_unknown_model_is_named_by_the_server(desktop: Screen):
     desktop.page.goto(f"{desktop.url}/?model=nobody")
     expect(desktop.page.locator("#notice")).to_contain_text('`model` (="nobody") must be one of')
     desktop.complaints.clear()
+
+
+@pytest.mark.slow
+def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, http: httpx2.Client, tmp_path: Path):
+    port = free_port()
+    with (
+        running(command(port), port, tmp_path / "log.txt", env={"GANYMEDE_RATE_LIMIT": "60"}) as slow,
+        Screen.on(browser, "phone", slow.url, http) as screen,
+    ):
+        screen.page.goto(slow.url)
+        expect(screen.page.locator("#notice")).to_contain_text("A client gets 60 images a second here; try again in")
+        tiles = screen.page.locator(".grid .tile.ready")
+        screen.becomes(lambda: tiles.count() >= 128, True, seconds=30)
+        screen.shows(tiles.nth(127).locator("canvas"), screen.sample(model=screen.digit_model, seed=7, start=127)[0])
+        assert all("429" in complaint for complaint in screen.complaints)
 
 
 @pytest.mark.slow

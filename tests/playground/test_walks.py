@@ -1,10 +1,12 @@
 """Interpolate and Wander: keyframes by hand, frames that are the API's, and time that is kept."""
 
+import httpx2
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 import pictures
 from playground.screen import Screen, addresses
+from server import Server
 
 WALK = "?view=interpolate&keyframes=7:0,8:0,9:0&frames=60"
 KEYFRAMES = [7, 8, 9]
@@ -78,6 +80,25 @@ def test_a_picture_is_dragged_between_the_keyframes(screen: Screen):
     screen.shows(frame(screen), truth[22])
 
 
+def test_a_finger_drags_a_picture_between_the_keyframes(browser: Browser, server: Server, http: httpx2.Client):
+    with Screen.on(browser, "phone", server.url, http) as screen:
+        screen.open(WALK)
+        source = screen.page.locator(".tray .tile.ready").nth(1)
+        source.scroll_into_view_if_needed()
+        screen.page.evaluate("scrollBy(0, 160)")
+        at, target = source.bounding_box(), screen.page.locator(".strip .tile").nth(2).bounding_box()
+        assert at is not None and target is not None
+        finger = screen.page.context.new_cdp_session(screen.page)
+        x, y, to_x, to_y = at["x"] + 20, at["y"] + 20, target["x"] + 4, target["y"] + 20
+        finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for step in range(1, 9):
+            point = {"x": x + (to_x - x) * step**2 / 64, "y": y + (to_y - y) * step / 8}
+            finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        screen.becomes(lambda: keyframes(screen), [(7, 0), (8, 0), (7, 1), (9, 0)])
+        screen.is_clean()
+
+
 def test_a_keyframe_is_dragged_to_another_place(desktop: Screen):
     desktop.open(WALK)
     tiles = desktop.page.locator(".strip .tile")
@@ -89,6 +110,17 @@ def test_a_tap_adds_a_picture(screen: Screen):
     screen.open(WALK)
     screen.page.locator(".tray .tile.ready").nth(2).click()
     screen.becomes(lambda: keyframes(screen), [(7, 0), (8, 0), (9, 0), (7, 2)])
+
+
+def test_the_pictures_to_add_go_on_and_are_in_the_url(screen: Screen):
+    screen.open(WALK)
+    screen.page.get_by_role("button", name="Later pictures").click()
+    screen.state_becomes("tray", "24")
+    screen.shows(
+        screen.page.locator(".tray canvas").nth(3), screen.sample(model=screen.digit_model, seed=7, start=27)[0]
+    )
+    screen.page.get_by_role("button", name="Earlier pictures").click()
+    screen.state_becomes("tray", None)
 
 
 def test_keyframes_are_moved_changed_and_taken_out_with_keys(desktop: Screen):

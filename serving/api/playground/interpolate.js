@@ -41,7 +41,6 @@ export function interpolateView() {
     },
     onend: () => set({ playing: "", frame: String(player.frame) }),
   });
-  let trayStart = 0;
   let quiet = false; // a change that was made here
 
   slider.addEventListener("input", () => {
@@ -109,13 +108,14 @@ export function interpolateView() {
     runTray(async (signal) => {
       const model = current();
       const { seed } = state;
+      const start = Math.max(0, Number(state.tray) || 0);
       const label = model.classes ? state.label : "";
       const chosen = label === "" ? undefined : integer(label);
       const truncation = model.style && state.truncation !== "1" ? Number(state.truncation) : undefined;
-      const body = { model: model.id, n: TRAY, seed: integer(seed), start: trayStart || undefined, labels: chosen, truncation };
+      const body = { model: model.id, n: TRAY, seed: integer(seed), start: start || undefined, labels: chosen, truncation };
       const found = await pictures("v1/sample", body, signal);
       const made = Array.from({ length: TRAY }, (_, i) => {
-        const address = { seed, index: String(trayStart + i), label };
+        const address = { seed, index: String(start + i), label };
         const node = tile(model, { class: "tile ready", "aria-label": `Add picture ${format(address)} to the keyframes` });
         draw(canvasOf(node), found.picture(i));
         canvasOf(node).dataset.address = format(address);
@@ -128,8 +128,7 @@ export function interpolateView() {
   }
 
   function turn(step) {
-    trayStart = Math.max(0, trayStart + step * TRAY);
-    loadTray();
+    set({ tray: String(Math.max(0, (Number(state.tray) || 0) + step * TRAY)) });
   }
 
   function download(accept) {
@@ -167,7 +166,7 @@ export function interpolateView() {
         "div",
         { class: "tray-head" },
         element("p", { class: "hint" }, element("b", {}, "Pictures to add.")),
-        seedField("seed"),
+        seedField("seed", { tray: "0" }),
         classField(),
         element("div", { class: "segments" }, button("‹", () => turn(-1), { "aria-label": "Earlier pictures" }), button("›", () => turn(1), { "aria-label": "Later pictures" })),
       ),
@@ -189,10 +188,7 @@ export function interpolateView() {
         if (!state.playing) set({ frame: String(player.frame) });
         follow();
       }
-      if (["seed", "label", "truncation", "model"].some((name) => changed.has(name))) {
-        if (changed.has("seed")) trayStart = 0;
-        loadTray();
-      }
+      if (["seed", "tray", "label", "truncation", "model"].some((name) => changed.has(name))) loadTray();
     },
   };
 }

@@ -33,6 +33,7 @@ const place = () => (byId("settings").open = beside.matches);
 beside.addEventListener("change", place);
 place();
 history.scrollRestoration = "manual"; // the URL says where the page begins
+if (matchMedia("(prefers-reduced-motion: reduce)").matches) set({ playing: "" }); // nothing moves that nobody asked to
 mountRequest();
 mountKey();
 onKey(start);

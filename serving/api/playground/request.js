@@ -2,6 +2,7 @@
 
 import { button, byId, element, roving, say } from "./dom.js";
 import * as forms from "./forms.js";
+import { DEFAULTS, set, state, watch } from "./state.js";
 
 const FORMS = {
   curl: (requests) => requests.map(forms.curl).join("\n\n"),
@@ -10,11 +11,11 @@ const FORMS = {
 };
 
 let requests = [];
-let chosen = "curl";
+const form = () => (state.form in FORMS ? state.form : DEFAULTS.form);
 const code = element("code");
 const text = element("pre", { id: "request-text", tabindex: "0", role: "tabpanel", "aria-label": "Request" }, code);
 const tabs = Object.keys(FORMS).map((name) =>
-  button(name, () => choose(name), { role: "tab", "aria-controls": "request-text" }),
+  button(name, () => set({ form: name }), { role: "tab", "aria-controls": "request-text" }),
 );
 const opener = button("Request", () => open(text.hidden), { class: "quiet opener", "aria-controls": "request-text" });
 const list = element("div", { role: "tablist", class: "segments", "aria-label": "Form of the request" }, tabs);
@@ -24,7 +25,8 @@ export function mount() {
   const copy = button("Copy", copyText, { class: "primary copy" });
   byId("request").append(element("div", { class: "bar" }, opener, list, copy), text);
   const tabStop = roving(list, "[role=tab]");
-  choose(chosen);
+  watch((changed) => changed.has("form") && write());
+  write();
   tabStop();
   open(matchMedia("(min-width: 60rem) and (min-height: 40rem)").matches);
 }
@@ -32,16 +34,16 @@ export function mount() {
 /** Shows what the view asked last: [{ route, body, accept }], or { url, model, address } for a picture's URL. */
 export function show(made) {
   requests = made;
-  choose(chosen);
+  write();
 }
 
-function choose(name) {
-  chosen = name;
+function write() {
+  const chosen = form();
   for (const tab of tabs) {
-    tab.setAttribute("aria-selected", String(tab.textContent === name));
-    tab.tabIndex = tab.textContent === name ? 0 : -1;
+    tab.setAttribute("aria-selected", String(tab.textContent === chosen));
+    tab.tabIndex = tab.textContent === chosen ? 0 : -1;
   }
-  code.textContent = requests.length ? FORMS[name](requests) : "";
+  code.textContent = requests.length ? FORMS[chosen](requests) : "";
 }
 
 function open(yes) {
@@ -51,7 +53,7 @@ function open(yes) {
 
 async function copyText() {
   await copied(code.textContent);
-  say(`Copied as ${chosen}.`);
+  say(`Copied as ${form()}.`);
 }
 
 /** To the clipboard; the old way where a page is not trusted with the new one, as over plain HTTP. */

@@ -21,11 +21,13 @@ export const DEFAULTS = {
   loop: "1",
   frame: "0",
   playing: "",
+  tray: "0", // the index of the first picture to add
   rows: "1:0,2:0,3:0,4:0",
   columns: "11:0,12:0,13:0,14:0,15:0",
   styles: "coarse",
   from: "7:0",
   pace: "8", // seconds from one address to the next
+  form: "curl", // of the request
 };
 
 const listeners = [];
