@@ -24,7 +24,7 @@ SHOTS: dict[str, tuple[str, str, str]] = {  # size, colour scheme, query
     "playground-mix": ("desktop", "dark", "?view=mix&rows=1:0,2:0,3:0,4:0&columns=11:0,12:0,13:0,14:0,15:0,16:0,17:0"),
     "playground-phone": ("phone", "dark", "?view=mix&rows=1:0,2:0,3:0,4:0&columns=11:0,12:0,13:0,14:0,15:0"),
 }
-MAX_BYTES = 150_000
+MAX_BYTES = 250_000
 SHOWN = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
@@ -39,11 +39,8 @@ def test_the_page_as_it_is_shown_in_the_documents(
         screen.page.wait_for_load_state("networkidle")
         shot = Image.open(io.BytesIO(screen.page.screenshot()))
         screen.is_clean()
-    # 255 colours are as good as all to the eye, at a third of the bytes.
     folder = Path(os.environ.get("PLAYGROUND_PICTURES", tmp_path))
-    shot.convert("RGB").quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        folder / f"{name}.png", optimize=True
-    )
+    shot.convert("RGB").save(folder / f"{name}.png", optimize=True)
     assert (folder / f"{name}.png").stat().st_size < MAX_BYTES
     with Image.open(ROOT / "docs" / "pictures" / f"{name}.png") as kept:
         assert kept.size == shot.size == SHOWN[size]

@@ -49,7 +49,6 @@ function card(model) {
     thumbs,
     element("span", { class: "about" }, element("strong", {}, model.name), facts(model).map((line) => element("span", {}, line))),
   );
-  showThumbs(model, thumbs);
   const details = button("Card", () => set({ card: model.id }, { push: true }), { class: "quiet more", "aria-label": `Card of ${model.name}` });
   return element("div", { class: "card", "data-model": model.id }, choose, details);
 }
@@ -61,14 +60,22 @@ function facts(model) {
   return [`${model.dataset.name} · ${model.image.width} px`, fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
 }
 
-const sampled = (model, n) => pictures("v1/sample", { model: model.id, n, seed: 0n });
+const sampled = (model, n, signal) => pictures("v1/sample", { model: model.id, n, seed: 0n }, signal);
 
-async function showThumbs(model, thumbs) {
-  const found = await sampled(model, THUMBS).catch(() => null); // what is wrong, the view says
-  for (let i = 0; found && i < found.length; i += 1) {
+/** Draws a few pictures on each card, one card after the other: the view comes first. */
+export async function showThumbs() {
+  for (const model of all()) {
+    const thumbs = document.querySelector(`.card[data-model="${CSS.escape(model.id)}"] .thumbs`);
+    const found = await sampled(model, THUMBS).catch(() => null); // what is wrong, the view says
+    if (found) append(thumbs, found);
+  }
+}
+
+function append(node, found) {
+  for (let i = 0; i < found.length; i += 1) {
     const canvas = element("canvas", { class: "picture" });
     draw(canvas, found.picture(i));
-    thumbs.append(canvas);
+    node.append(canvas);
   }
 }
 
@@ -99,14 +106,7 @@ function openCard() {
     ),
   );
   if (!dialog.open) dialog.showModal();
-  runSamples(async (signal) => {
-    const found = await pictures("v1/sample", { model: model.id, n: SAMPLES, seed: 0n }, signal);
-    for (let i = 0; i < found.length; i += 1) {
-      const canvas = element("canvas", { class: "picture" });
-      draw(canvas, found.picture(i));
-      samples.append(canvas);
-    }
-  });
+  runSamples(async (signal) => append(samples, await sampled(model, SAMPLES, signal)));
   return undefined;
 }
 

@@ -21,9 +21,8 @@ export function curl(request) {
   const headers = request.body ? ["-H 'Content-Type: application/json'", `-H 'Accept: ${request.accept}'`] : [];
   if (key()) headers.push('-H "Authorization: Bearer $GANYMEDE_KEY"');
   const file = `-o ${FILES[request.accept]}`;
-  const lines = [`curl ${quoted(`${base()}/${request.url ?? request.route}`)} ${headers.join(" ")}`.trimEnd()];
-  lines.push(request.body ? `-d ${quoted(write(request.body))} ${file}` : file);
-  return lines.join(" \\\n  ");
+  const begin = ["curl", quoted(`${base()}/${request.url ?? request.route}`), ...headers].join(" ");
+  return request.body ? `${begin} \\\n  -d ${quoted(write(request.body))} ${file}` : `${begin} ${file}`;
 }
 
 export function json(request) {

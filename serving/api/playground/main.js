@@ -1,7 +1,7 @@
 // The page: tabs, the view that the URL names, and what happens when the server goes and comes.
 
 import { Away } from "./api.js";
-import { markCards, mountCards } from "./cards.js";
+import { markCards, mountCards, showThumbs } from "./cards.js";
 import { lost, onReturn } from "./connection.js";
 import { byId, element } from "./dom.js";
 import { mountKey, onKey } from "./key.js";
@@ -14,11 +14,11 @@ const any = () => true;
 const styled = (model) => Boolean(model.style);
 // A view is loaded when it is first looked at. `able` says which models it can show.
 const VIEWS = {
-  sample: { title: "Sample", able: any, make: async () => (await import("./sample.js")).sampleView() },
-  digits: { title: "Digits", able: drawsDigits, make: async () => (await import("./digits.js")).digitsView() },
-  interpolate: { title: "Interpolate", able: any, make: async () => (await import("./interpolate.js")).interpolateView() },
-  mix: { title: "Mix", able: styled, make: async () => (await import("./mix.js")).mixView() },
-  wander: { title: "Wander", able: any, make: async () => (await import("./wander.js")).wanderView() },
+  sample: { title: "Sample", able: any, module: async () => (await import("./sample.js")).sampleView },
+  digits: { title: "Digits", able: drawsDigits, module: async () => (await import("./digits.js")).digitsView },
+  interpolate: { title: "Interpolate", able: any, module: async () => (await import("./interpolate.js")).interpolateView },
+  mix: { title: "Mix", able: styled, module: async () => (await import("./mix.js")).mixView },
+  wander: { title: "Wander", able: any, module: async () => (await import("./wander.js")).wanderView },
 };
 const made = {};
 let shown = null;
@@ -44,15 +44,14 @@ async function start() {
   try {
     await load();
   } catch (error) {
-    if (!(error instanceof Away)) showError(error);
-    return;
+    return error instanceof Away ? undefined : showError(error);
   }
-  if (!started) {
-    started = true;
-    mountCards();
-    watch(change);
-  }
-  change(new Set(["view"]));
+  if (started) return change(new Set(["view"]));
+  started = true;
+  mountCards();
+  watch(change);
+  await change(new Set(["view"]));
+  return showThumbs();
 }
 
 function choose(event) {
@@ -61,16 +60,16 @@ function choose(event) {
   set({ view: event.currentTarget.dataset.view, playing: "" }, { push: true });
 }
 
-function change(changed) {
-  if (changed.has("view")) enter();
+async function change(changed) {
+  tabs.forEach((tab) => (tab.href = query({ view: tab.dataset.view, playing: "" })));
+  if (changed.has("view")) await enter();
   else shown?.update(changed);
   markCards();
-  tabs.forEach((tab) => (tab.href = query({ view: tab.dataset.view, playing: "" })));
 }
 
 async function enter() {
   const name = state.view in VIEWS ? state.view : DEFAULTS.view;
-  const { title, make, able } = VIEWS[name];
+  const { title, module, able } = VIEWS[name];
   shown?.hide();
   shown = null;
   restrict(able);
@@ -80,18 +79,19 @@ async function enter() {
   }
   document.title = `${title} · Ganymede`;
   byId("title").textContent = title;
+  let make;
   try {
-    made[name] ??= await make();
+    make = await module();
   } catch {
-    lost();
+    lost(); // what the view is made of could not be fetched
     return;
   }
   if (name !== (state.view in VIEWS ? state.view : DEFAULTS.view) || shown) return; // another was chosen meanwhile
-  shown = made[name];
+  shown = made[name] ??= make();
   byId("controls").replaceChildren(...shown.controls);
   byId("view").replaceChildren(...shown.stage);
   byId("view").dataset.view = name;
   scrollTo(0, 0);
   if (current()) shown.show();
-  else showError(new Error(`No model of this server can do this.`));
+  else showError(new Error("No model of this server can do this."));
 }
