@@ -1,6 +1,7 @@
 // What can be done with a picture, from any view that shows one at an address.
 
 import { format, formatAll, further, parseAll } from "./address.js";
+import { key } from "./api.js";
 import { say } from "./dom.js";
 import { all, current } from "./models.js";
 import { urlOf } from "./pictures.js";
@@ -26,7 +27,8 @@ export function offer(node, address, more = []) {
   }
   actions.push(["Copy address", () => copied(format(address)).then(() => say(`Copied ${format(address)}.`))]);
   const scale = Math.max(1, Math.min(16, Math.floor(512 / model.image.height)));
-  openPopup(node, { address, actions, href: urlOf(model, address, state.truncation, scale) });
+  const href = key() ? null : urlOf(model, address, state.truncation, scale); // a link carries no key
+  openPopup(node, { address, actions, href });
 }
 
 function walk(address) {
