@@ -16,9 +16,15 @@ from playground.screen import SIZES, Screen
 from server import ROOT, Server, serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WANTED = "the playground's tests need Chromium: apt-get install chromium"
 # The sandbox needs rights that containers lack; the rest keeps the browser from calling home.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CHROMIUM is None:
+        terminalreporter.write_line(f"tests/playground was skipped: {WANTED}", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +47,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="module")  # Playwright's event loop runs for as long, and other tests have their own
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("the playground's tests need Chromium: apt-get install chromium")
+        pytest.skip(WANTED)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

@@ -3,7 +3,7 @@
 import { drawSeed, format, formatAll, further, inBody, parseAll } from "./address.js";
 import { NPY } from "./api.js";
 import { blank, canvasOf, draw, tile } from "./canvas.js";
-import { button, element } from "./dom.js";
+import { button, element, roving } from "./dom.js";
 import { truncationField } from "./fields.js";
 import { current } from "./models.js";
 import { task } from "./notice.js";
@@ -21,6 +21,7 @@ const OURS = ["rows", "columns", "styles", "truncation", "model"];
 export function mixView() {
   const run = task();
   const table = element("div", { class: "mix", role: "group", "aria-label": "Rows mixed with columns" });
+  const tabStop = roving(table, "[data-side]");
 
   table.addEventListener("click", (event) => {
     const node = event.target.closest("[data-side]");
@@ -101,6 +102,7 @@ export function mixView() {
     table.style.setProperty("--columns", columns.length);
     table.style.setProperty("--rows", rows.length + 1);
     table.replaceChildren(...nodes);
+    tabStop();
     table.querySelector(`[data-side="${focused.side}"][data-at="${focused.at}"]`)?.focus();
     return cells;
   }
