@@ -172,18 +172,23 @@ def test_the_reference_is_linked(desktop: Screen):
         ("?seed=abc", "Seed", {"seed": "abc"}),
         (f"?seed={2**64}", "Seed", {"seed": 2**64}),
         ("?start=-1", "From index", {"seed": 7, "start": -1}),
+        ("?count=1000000000", "Pictures a request", {"seed": 7, "n": 10**9}),
+        ("?model=STYLE&truncation=much", "Truncation", {"seed": 7, "truncation": "much"}),
     ],
 )
 def test_an_error_is_shown_as_the_server_says_it_at_its_field(
     desktop: Screen, query: str, field: str, body: dict[str, object]
 ):
-    desktop.page.goto(f"{desktop.url}/{query}")
+    desktop.page.goto(f"{desktop.url}/{query.replace('STYLE', desktop.style_model)}")
     said = desktop.http.post("/v1/sample", json=body).json()["detail"]
     expect(desktop.page.locator("#notice")).to_contain_text(said)
-    wrong = desktop.settings().get_by_label(field, exact=True)
+    wrong = desktop.settings().get_by_label(field).first
     expect(wrong).to_have_attribute("aria-invalid", "true")
     expect(wrong).to_have_attribute("aria-describedby", "notice")
-    wrong.fill("5")
+    if field == "Pictures a request":
+        wrong.select_option("16")
+    else:
+        wrong.fill("0.5" if field == "Truncation" else "5")
     expect(desktop.page.locator("#notice")).to_be_hidden()
     expect(desktop.page.locator(".grid .drawn").first).to_be_visible()
     expect(wrong).not_to_have_attribute("aria-invalid", "true")
@@ -201,11 +206,11 @@ def test_an_unknown_model_is_named_by_the_server(desktop: Screen):
 def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, http: httpx2.Client, tmp_path: Path):
     port = free_port()
     with (
-        running(command(port), port, tmp_path / "log.txt", env={"GANYMEDE_RATE_LIMIT": "60"}) as slow,
+        running(command(port), port, tmp_path / "log.txt", env={"GANYMEDE_RATE_LIMIT": "10"}) as slow,
         Screen.on(browser, "phone", slow.url, http) as screen,
     ):
         screen.page.goto(slow.url)
-        expect(screen.page.locator("#notice")).to_contain_text("A client gets 60 images a second here; try again in")
+        expect(screen.page.locator("#notice")).to_contain_text("A client gets 10 images a second here; try again in")
         tiles = screen.page.locator(".grid .tile.ready")
         screen.becomes(lambda: tiles.count() >= 128, True, seconds=30)
         screen.shows(tiles.nth(127).locator("canvas"), screen.sample(model=screen.digit_model, seed=7, start=127)[0])

@@ -47,9 +47,17 @@ function card(model) {
   const choose = button("", () => set({ model: model.id }, { push: true }), { class: "choose" });
   choose.append(
     thumbs,
-    element("span", { class: "about" }, element("strong", {}, model.name), facts(model).map((line) => element("span", {}, line))),
+    element(
+      "span",
+      { class: "about" },
+      element("strong", {}, model.name),
+      facts(model).map((line) => element("span", {}, line)),
+    ),
   );
-  const details = button("Card", () => set({ card: model.id }, { push: true }), { class: "quiet more", "aria-label": `Card of ${model.name}` });
+  const details = button("Card", () => set({ card: model.id }, { push: true }), {
+    class: "quiet more",
+    "aria-label": `Card of ${model.name}`,
+  });
   return element("div", { class: "card", "data-model": model.id }, choose, details);
 }
 
@@ -82,10 +90,19 @@ function append(node, found) {
 function openCard() {
   const model = all().find((each) => each.id === state.card);
   if (!model) return dialog.open && dialog.close();
-  const samples = element("div", { class: "samples", role: "img", "aria-label": `${SAMPLES} pictures of ${model.name}, seed 0, not chosen` });
+  const samples = element("div", {
+    class: "samples",
+    role: "img",
+    "aria-label": `${SAMPLES} pictures of ${model.name}, seed 0, not chosen`,
+  });
   const { training, dataset } = model;
   dialog.replaceChildren(
-    element("div", { class: "sheet-head" }, element("h2", { id: "card-title" }, model.name), button("Close", () => dialog.close())),
+    element(
+      "div",
+      { class: "sheet-head" },
+      element("h2", { id: "card-title" }, model.name),
+      button("Close", () => dialog.close()),
+    ),
     samples,
     element("p", { class: "small" }, `Seed 0, indices 0 to ${SAMPLES - 1}; not chosen by hand.`),
     element("h3", {}, "Figures"),
@@ -96,12 +113,15 @@ function openCard() {
       {},
       described("Id", model.id),
       described("Family", model.family),
-      described("Pictures", `${model.image.width} × ${model.image.height}, ${model.image.channels === 1 ? "grey" : "RGB"}`),
+      described(
+        "Pictures",
+        `${model.image.width} × ${model.image.height}, ${model.image.channels === 1 ? "grey" : "RGB"}`,
+      ),
       described("Latent", `${model.latent_size} numbers${model.style ? `, ${model.style.layers} style layers` : ""}`),
       described("Classes", model.classes?.join(", ")),
       described("Data", `${dataset.name} (${dataset.licence}; ${dataset.source})`),
       described("Weights", model.licence),
-      described("Trained", `${(training.images_seen / 1e6).toFixed(2)} million pictures in ${Math.round(training.seconds / 60)} min on ${training.device}`),
+      described("Trained", trained(training)),
       described("sha256", model.sha256),
     ),
   );
@@ -110,16 +130,35 @@ function openCard() {
   return undefined;
 }
 
+function trained({ images_seen: seen, seconds, device }) {
+  return `${(seen / 1e6).toFixed(2)} million pictures in ${Math.round(seconds / 60)} min on ${device}`;
+}
+
 function described(term, value) {
   return value ? [element("dt", {}, term), element("dd", {}, value)] : [];
 }
 
 function figures(model) {
-  const cells = (kind, values) => element("tr", {}, values.map((value) => element(kind, kind === "th" ? { scope: "col" } : {}, value)));
+  const cells = (kind, values) =>
+    element(
+      "tr",
+      {},
+      values.map((value) => element(kind, kind === "th" ? { scope: "col" } : {}, value)),
+    );
   const rows = model.metrics.map((metric) =>
-    cells("td", [title(metric.name), shown(metric.name, metric.value), metric.floor === undefined ? "" : shown(metric.name, metric.floor), metric.protocol]),
+    cells("td", [
+      title(metric.name),
+      shown(metric.name, metric.value),
+      metric.floor === undefined ? "" : shown(metric.name, metric.floor),
+      metric.protocol,
+    ]),
   );
-  return element("table", {}, element("thead", {}, cells("th", ["Figure", "Value", "Real pictures", "Protocol"])), element("tbody", {}, rows));
+  return element(
+    "table",
+    {},
+    element("thead", {}, cells("th", ["Figure", "Value", "Real pictures", "Protocol"])),
+    element("tbody", {}, rows),
+  );
 }
 
 const title = (name) => NAMES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");

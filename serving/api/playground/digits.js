@@ -41,7 +41,12 @@ export function digitsView() {
   function load() {
     run(async (signal) => {
       const model = current();
-      const body = { model: model.id, digits: state.digits, rows: Number(state.variations), seed: integer(state.seed) };
+      const body = {
+        model: model.id,
+        digits: state.digits,
+        rows: integer(state.variations),
+        seed: integer(state.seed),
+      };
       base = null;
       showRequest([{ route: "v1/digits", body, accept: "application/x-npy" }]);
       const found = await pictures("v1/digits", body, signal);
@@ -51,10 +56,12 @@ export function digitsView() {
   }
 
   function lay() {
-    const { model, body } = base;
-    const cells = body.digits.length * body.rows;
+    const { model, body, found } = base;
+    const cells = found.length;
     if (paper.childElementCount !== cells) {
-      paper.replaceChildren(...Array.from({ length: cells }, (_, cell) => tile(model, { "data-cell": cell, class: "tile ready" })));
+      paper.replaceChildren(
+        ...Array.from({ length: cells }, (_, cell) => tile(model, { "data-cell": cell, class: "tile ready" })),
+      );
     }
     paper.style.setProperty("--columns", body.digits.length);
     tabStop();
@@ -86,7 +93,9 @@ export function digitsView() {
       address,
     }));
     showRequest([{ route: "v1/digits", body, accept: "application/x-npy" }, ...asked]);
-    runCells((signal) => Promise.all(anew.map(([cell, address]) => drawAt(canvasOf(cell), model, address, "1", signal))));
+    runCells((signal) =>
+      Promise.all(anew.map(([cell, address]) => drawAt(canvasOf(cell), model, address, "1", signal))),
+    );
   }
 
   return {

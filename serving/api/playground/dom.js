@@ -49,7 +49,14 @@ export function roving(container, selector, columns = () => 1) {
   });
   container.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns(), Home: -Infinity, End: Infinity };
+    const steps = {
+      ArrowLeft: -1,
+      ArrowRight: 1,
+      ArrowUp: -columns(),
+      ArrowDown: columns(),
+      Home: -Infinity,
+      End: Infinity,
+    };
     const items = all();
     const at = items.indexOf(event.target.closest(selector));
     if (!(event.key in steps) || at < 0) return;

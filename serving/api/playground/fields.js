@@ -31,7 +31,10 @@ export function seedField(name = "seed", changes = {}) {
 
 /** `options` is [[value, text]], or makes it of the model; without any the field is hidden. */
 export function selectField(name, label, options) {
-  const select = element("select", { "data-field": name, onchange: () => set({ [name]: select.value }, { push: true }) });
+  const select = element("select", {
+    "data-field": name,
+    onchange: () => set({ [name]: select.value }, { push: true }),
+  });
   const made = field(label, select);
   let shown = "";
   sync(() => {
@@ -84,7 +87,10 @@ export function choiceField(name, label, options, usable = () => true) {
 }
 
 export function checkField(name, label) {
-  const input = element("input", { type: "checkbox", onchange: () => set({ [name]: input.checked ? "1" : "" }, { push: true }) });
+  const input = element("input", {
+    type: "checkbox",
+    onchange: () => set({ [name]: input.checked ? "1" : "" }, { push: true }),
+  });
   sync(() => (input.checked = state[name] === "1"));
   return element("label", { class: "check" }, input, label);
 }

@@ -10,7 +10,12 @@ const FILES = {
   "image/webp": "walk.webp",
   "application/zip": "pictures.zip",
 };
-const METHODS = { "v1/sample": "sample", "v1/digits": "digits", "v1/interpolate": "interpolate", "v1/style-mix": "style_mix" };
+const METHODS = {
+  "v1/sample": "sample",
+  "v1/digits": "digits",
+  "v1/interpolate": "interpolate",
+  "v1/style-mix": "style_mix",
+};
 const UNKNOWN_TO_CLIENT = ["scale", "fps"]; // how a file is written; the client's pictures are arrays
 
 const base = () => new URL(".", location.href).href.replace(/\/$/, "");
@@ -49,7 +54,9 @@ function call({ route, body, address, model }) {
 }
 
 function keywords(fields) {
-  return Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}=${literal(value)}`);
+  return Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${literal(value)}`);
 }
 
 /** A value in Python; an address is a seed or (seed, index). */

@@ -7,7 +7,7 @@ import { button, element, roving, say } from "./dom.js";
 import { draggable } from "./drag.js";
 import { checkField, choiceField, classField, seedField, selectField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current } from "./models.js";
+import { current, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { Player, RATE } from "./player.js";
@@ -20,7 +20,11 @@ const OURS = ["keyframes", "frames", "method", "space", "loop", "truncation", "m
 const TRAY = 24; // pictures to drag
 const FILE_SIDE = 256; // pixels of a downloaded frame, about
 const FRAMES = [60, 120, 180, 240].map((n) => [String(n), `${n}, ${n / RATE} s`]);
-const FILES = [["GIF", "image/gif"], ["WebP", "image/webp"], ["Zip", "application/zip"]];
+const FILES = [
+  ["GIF", "image/gif"],
+  ["WebP", "image/webp"],
+  ["Zip", "application/zip"],
+];
 
 export function interpolateView() {
   const run = task();
@@ -68,12 +72,12 @@ export function interpolateView() {
     return {
       model: model.id,
       keyframes: addresses.map(inBody),
-      frames: Number(state.frames),
+      frames: integer(state.frames),
       method: state.method,
       space: inW ? "w" : undefined,
       loop: state.loop === "1",
       labels: chosen ? addresses.map((address) => labelOf(address, model)) : undefined,
-      truncation: model.style && state.truncation !== "1" ? Number(state.truncation) : undefined,
+      truncation: truncationFor(model),
     };
   }
 
@@ -111,12 +115,22 @@ export function interpolateView() {
       const start = Math.max(0, Number(state.tray) || 0);
       const label = model.classes ? state.label : "";
       const chosen = label === "" ? undefined : integer(label);
-      const truncation = model.style && state.truncation !== "1" ? Number(state.truncation) : undefined;
-      const body = { model: model.id, n: TRAY, seed: integer(seed), start: start || undefined, labels: chosen, truncation };
+      const truncation = truncationFor(model);
+      const body = {
+        model: model.id,
+        n: TRAY,
+        seed: integer(seed),
+        start: start || undefined,
+        labels: chosen,
+        truncation,
+      };
       const found = await pictures("v1/sample", body, signal);
       const made = Array.from({ length: TRAY }, (_, i) => {
         const address = { seed, index: String(start + i), label };
-        const node = tile(model, { class: "tile ready", "aria-label": `Add picture ${format(address)} to the keyframes` });
+        const node = tile(model, {
+          class: "tile ready",
+          "aria-label": `Add picture ${format(address)} to the keyframes`,
+        });
         draw(canvasOf(node), found.picture(i));
         canvasOf(node).dataset.address = format(address);
         return node;
@@ -148,19 +162,42 @@ export function interpolateView() {
     });
   }
 
-  const files = FILES.map(([name, accept]) => button(name, () => download(accept), { "aria-label": `Download as ${name}` }));
+  const files = FILES.map(([name, accept]) =>
+    button(name, () => download(accept), { "aria-label": `Download as ${name}` }),
+  );
   return {
     controls: [
       selectField("frames", "Frames", FRAMES),
-      choiceField("method", "Method", [["slerp", "slerp"], ["lerp", "lerp"]]),
-      choiceField("space", "Space", [["z", "z"], ["w", "w"]], (space) => space === "z" || Boolean(current()?.style)),
+      choiceField("method", "Method", [
+        ["slerp", "slerp"],
+        ["lerp", "lerp"],
+      ]),
+      choiceField(
+        "space",
+        "Space",
+        [
+          ["z", "z"],
+          ["w", "w"],
+        ],
+        (space) => space === "z" || Boolean(current()?.style),
+      ),
       checkField("loop", "Loop"),
       truncationField(),
-      element("div", { class: "field wide" }, element("span", {}, "Download"), element("div", { class: "segments" }, files)),
+      element(
+        "div",
+        { class: "field wide" },
+        element("span", {}, "Download"),
+        element("div", { class: "segments" }, files),
+      ),
     ],
     stage: [
       element("div", { class: "cinema" }, canvas, element("div", { class: "transport" }, play, slider, counter)),
-      element("p", { class: "hint" }, element("b", {}, "Keyframes."), " Drag pictures in or choose them below; choose a keyframe to move, change or take it out."),
+      element(
+        "p",
+        { class: "hint" },
+        element("b", {}, "Keyframes."),
+        " Drag pictures in or choose them below; choose a keyframe to move, change or take it out.",
+      ),
       keyframes.node,
       element(
         "div",
@@ -168,7 +205,12 @@ export function interpolateView() {
         element("p", { class: "hint" }, element("b", {}, "Pictures to add.")),
         seedField("seed", { tray: "0" }),
         classField(),
-        element("div", { class: "segments" }, button("‹", () => turn(-1), { "aria-label": "Earlier pictures" }), button("›", () => turn(1), { "aria-label": "Later pictures" })),
+        element(
+          "div",
+          { class: "segments" },
+          button("‹", () => turn(-1), { "aria-label": "Earlier pictures" }),
+          button("›", () => turn(1), { "aria-label": "Later pictures" }),
+        ),
       ),
       tray,
     ],
@@ -183,7 +225,8 @@ export function interpolateView() {
     update(changed) {
       if (quiet) return;
       if (OURS.some((name) => changed.has(name))) load();
-      else if (changed.has("frame") && !state.playing) player.seek(Math.min(Number(state.frame) || 0, (player.frames?.length ?? 1) - 1));
+      else if (changed.has("frame") && !state.playing)
+        player.seek(Math.min(Number(state.frame) || 0, (player.frames?.length ?? 1) - 1));
       if (changed.has("playing")) {
         if (!state.playing) set({ frame: String(player.frame) });
         follow();

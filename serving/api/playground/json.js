@@ -5,6 +5,11 @@ export function integer(text) {
   return /^\s*-?[0-9]{1,40}\s*$/.test(text) ? BigInt(text.trim()) : text;
 }
 
+/** The same for any number. */
+export function number(text) {
+  return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
 /** One line, as Python's `json.dumps` writes it; absent fields are left out. */
 export function write(value) {
   if (typeof value === "bigint") return value.toString();

@@ -5,7 +5,12 @@ import { button, byId, element } from "./dom.js";
 
 const entered = [];
 const why = element("p", { id: "key-why" });
-const input = element("input", { type: "password", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
+const input = element("input", {
+  type: "password",
+  autocomplete: "off",
+  spellcheck: "false",
+  "aria-describedby": "key-why",
+});
 const form = element(
   "form",
   { onsubmit: submit },

@@ -16,7 +16,11 @@ const styled = (model) => Boolean(model.style);
 const VIEWS = {
   sample: { title: "Sample", able: any, module: async () => (await import("./sample.js")).sampleView },
   digits: { title: "Digits", able: drawsDigits, module: async () => (await import("./digits.js")).digitsView },
-  interpolate: { title: "Interpolate", able: any, module: async () => (await import("./interpolate.js")).interpolateView },
+  interpolate: {
+    title: "Interpolate",
+    able: any,
+    module: async () => (await import("./interpolate.js")).interpolateView,
+  },
   mix: { title: "Mix", able: styled, module: async () => (await import("./mix.js")).mixView },
   wander: { title: "Wander", able: any, module: async () => (await import("./wander.js")).wanderView },
 };
@@ -24,7 +28,9 @@ const made = {};
 let shown = null;
 let started = false;
 
-const tabs = Object.entries(VIEWS).map(([name, { title }]) => element("a", { "data-view": name, onclick: choose }, title));
+const tabs = Object.entries(VIEWS).map(([name, { title }]) =>
+  element("a", { "data-view": name, onclick: choose }, title),
+);
 byId("tabs").append(...tabs);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 // Beside the pictures the settings are open; above them, on a phone, they wait.

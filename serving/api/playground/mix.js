@@ -1,11 +1,12 @@
-// Mix: the table of the StyleGAN paper (Karras et al. 2019, figure 3). Chosen layers come from the column, the rest from the row.
+// Mix: the table of the StyleGAN paper (Karras et al. 2019, figure 3).
+// Chosen layers come from the column, the rest from the row.
 
 import { drawSeed, format, formatAll, further, inBody, parseAll } from "./address.js";
 import { NPY } from "./api.js";
 import { blank, canvasOf, draw, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
 import { truncationField } from "./fields.js";
-import { current } from "./models.js";
+import { current, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { drawAt, pictures } from "./pictures.js";
 import { show as showRequest } from "./request.js";
@@ -34,7 +35,9 @@ export function mixView() {
       node.classList.toggle("source", node.dataset.at === (node.dataset.side === "rows" ? row : column));
     }
   });
-  table.addEventListener("pointerleave", () => table.querySelectorAll(".source").forEach((node) => node.classList.remove("source")));
+  table.addEventListener("pointerleave", () =>
+    table.querySelectorAll(".source").forEach((node) => node.classList.remove("source")),
+  );
 
   function change(side, addresses) {
     set({ [side]: formatAll(addresses) }, { push: true });
@@ -67,7 +70,7 @@ export function mixView() {
         rows: rows.map(inBody),
         columns: columns.map(inBody),
         styles: groupOf(chosen, model) ?? chosen,
-        truncation: state.truncation === "1" ? undefined : Number(state.truncation),
+        truncation: truncationFor(model),
       };
       showRequest([{ route: ROUTE, body, accept: NPY }]);
       const cells = lay(model, rows, columns, chosen);
@@ -84,12 +87,25 @@ export function mixView() {
   function lay(model, rows, columns, chosen) {
     const focused = document.activeElement?.dataset ?? {};
     const source = (side, word) => (address, at) =>
-      tile(model, { "data-side": side, "data-at": at, "aria-label": `${word} ${at + 1}, picture ${format(address)}. Change` });
+      tile(model, {
+        "data-side": side,
+        "data-at": at,
+        "aria-label": `${word} ${at + 1}, picture ${format(address)}. Change`,
+      });
     const more = (side, word) =>
-      button("+", () => add(side), { class: "add", "aria-label": `Add a ${word}`, disabled: parseAll(state[side]).length >= MOST });
+      button("+", () => add(side), {
+        class: "add",
+        "aria-label": `Add a ${word}`,
+        disabled: parseAll(state[side]).length >= MOST,
+      });
     const layers = `layers ${chosen.join(", ")}`;
     const cells = [];
-    const nodes = [element("span"), element("span"), ...columns.map(source("columns", "Column")), more("columns", "column")];
+    const nodes = [
+      element("span"),
+      element("span"),
+      ...columns.map(source("columns", "Column")),
+      more("columns", "column"),
+    ];
     rows.forEach((row, r) => {
       nodes.push(source("rows", "Row")(row, r), element("span"));
       columns.forEach((column, c) => {
@@ -110,7 +126,11 @@ export function mixView() {
   return {
     controls: [layersField(), truncationField()],
     stage: [
-      element("p", { class: "hint" }, "Each picture has the chosen layers of the one above its column, and the rest of the one at the left of its row."),
+      element(
+        "p",
+        { class: "hint" },
+        "Each picture has the chosen layers of the one above its column, and the rest of the one left of its row.",
+      ),
       element("div", { class: "scroller" }, table),
     ],
     show: load,
@@ -124,7 +144,12 @@ export function mixView() {
 /** "fine" or "0,5" -> numbers of layers, in order. */
 function layersOf(styles, model) {
   if (GROUPS.includes(styles)) return model.style?.[styles] ?? [];
-  return styles === "" ? [] : styles.split(",").map(Number).sort((a, b) => a - b);
+  return styles === ""
+    ? []
+    : styles
+        .split(",")
+        .map(Number)
+        .sort((a, b) => a - b);
 }
 
 /** The name of a group whose layers these are, all and no others. */
@@ -151,9 +176,13 @@ function layersField() {
     if (!model?.style) return;
     const chosen = new Set(layersOf(state.styles, model));
     if (single.childElementCount !== model.style.layers) {
-      groups.replaceChildren(...GROUPS.map((group) => button(group, () => toggle(current().style[group]), { value: group })));
+      groups.replaceChildren(
+        ...GROUPS.map((group) => button(group, () => toggle(current().style[group]), { value: group })),
+      );
       single.replaceChildren(
-        ...Array.from({ length: model.style.layers }, (_, layer) => button(String(layer), () => toggle([layer]), { "aria-label": `Layer ${layer}` })),
+        ...Array.from({ length: model.style.layers }, (_, layer) =>
+          button(String(layer), () => toggle([layer]), { "aria-label": `Layer ${layer}` }),
+        ),
       );
     }
     for (const each of groups.children) {
@@ -165,5 +194,10 @@ function layersField() {
   watch(sync);
   sync();
   const legend = (text) => element("span", {}, text);
-  return element("div", { class: "wide" }, element("div", { class: "field" }, legend("From the column"), groups), element("div", { class: "field" }, legend("Layer by layer"), single));
+  return element(
+    "div",
+    { class: "wide" },
+    element("div", { class: "field" }, legend("From the column"), groups),
+    element("div", { class: "field" }, legend("Layer by layer"), single),
+  );
 }

@@ -1,6 +1,7 @@
 // The models that the server holds, and the one that the view shows.
 
 import { ask } from "./api.js";
+import { number } from "./json.js";
 import { state } from "./state.js";
 
 let models = [];
@@ -29,6 +30,11 @@ export function current() {
   const named = models.find((model) => model.id === state.model);
   if (state.model && !named) return unknown(state.model); // the server says what is wrong with it
   return named && able(named) ? named : models.find(able);
+}
+
+/** The truncation that a request to a model asks for; all of the variety is asked for by saying nothing. */
+export function truncationFor(model) {
+  return model.style && state.truncation !== "1" ? number(state.truncation) : undefined;
 }
 
 function unknown(id) {

@@ -40,7 +40,9 @@ export function clear() {
 export function show(error) {
   const notice = byId("notice");
   const known = error instanceof Problem;
-  const small = known ? [error.code, error.requestId && `request ${error.requestId}`].filter(Boolean).join(", ") : error.name;
+  const small = known
+    ? [error.code, error.requestId && `request ${error.requestId}`].filter(Boolean).join(", ")
+    : error.name;
   notice.replaceChildren(element("p", {}, error.message), element("p", { class: "small" }, small));
   notice.hidden = false;
   mark(known ? error.pointers : []);

@@ -5,7 +5,7 @@ import { draw, canvasOf, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
 import { classField, seedField, selectField, textField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current } from "./models.js";
+import { current, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { show as showRequest } from "./request.js";
@@ -13,6 +13,7 @@ import { set, state } from "./state.js";
 import { offer } from "./uses.js";
 
 const AHEAD = 700; // pixels below the screen that are filled
+const MOST = 256; // pictures of a request
 const COUNTS = ["16", "32", "64", "128", "256"];
 const OURS = ["seed", "start", "count", "label", "truncation", "model"];
 
@@ -25,12 +26,15 @@ export function sampleView() {
   let first = 0n; // the index of the first picture on the page
   let loading = false;
   let visible = false;
+  let followed = null; // the start that scrolling has put into the URL
 
   grid.addEventListener("click", (event) => {
     const chosen = event.target.closest(".tile.ready");
     if (chosen) offer(chosen, { seed: state.seed, index: chosen.dataset.index, label: state.label });
   });
-  new IntersectionObserver((entries) => entries[0].isIntersecting && more(), { rootMargin: `0px 0px ${AHEAD}px` }).observe(end);
+  new IntersectionObserver((entries) => entries[0].isIntersecting && more(), {
+    rootMargin: `0px 0px ${AHEAD}px`,
+  }).observe(end);
   addEventListener("scroll", () => visible && requestAnimationFrame(follow), { passive: true });
 
   function columns() {
@@ -55,7 +59,7 @@ export function sampleView() {
       const begin = typeof first === "bigint" ? first + BigInt(grid.childElementCount) : first;
       const body = bodyOf(model, begin);
       showRequest([{ route: "v1/sample", body, accept: "application/x-npy" }]);
-      const tiles = Array.from({ length: body.n }, (_, i) => empty(model, begin, i));
+      const tiles = Array.from({ length: Math.min(MOST, Number(body.n) || 0) }, (_, i) => empty(model, begin, i));
       grid.append(...tiles);
       try {
         const found = await pictures("v1/sample", body, signal);
@@ -74,17 +78,22 @@ export function sampleView() {
   function bodyOf(model, start) {
     return {
       model: model.id,
-      n: Number(state.count),
+      n: integer(state.count),
       seed: integer(state.seed),
       start: start === 0n ? undefined : start,
       labels: model.classes && state.label !== "" ? integer(state.label) : undefined,
-      truncation: model.style && state.truncation !== "1" ? Number(state.truncation) : undefined,
+      truncation: truncationFor(model),
     };
   }
 
   function empty(model, begin, i) {
     const index = typeof begin === "bigint" ? begin + BigInt(i) : BigInt(i);
-    return tile(model, { tabindex: "-1", "data-index": String(index), "aria-label": `Picture ${state.seed}:${index}`, disabled: true });
+    return tile(model, {
+      tabindex: "-1",
+      "data-index": String(index),
+      "aria-label": `Picture ${state.seed}:${index}`,
+      disabled: true,
+    });
   }
 
   function fill(made, model, picture) {
@@ -93,7 +102,8 @@ export function sampleView() {
     made.classList.add("ready");
     const address = { seed: state.seed, index: made.dataset.index, label: state.label };
     canvasOf(made).dataset.address = format(address);
-    if (model.classes) made.setAttribute("aria-label", `Picture ${format(address)}, class ${model.classes[labelOf(address, model)]}`);
+    if (model.classes)
+      made.setAttribute("aria-label", `Picture ${format(address)}, class ${model.classes[labelOf(address, model)]}`);
   }
 
   /** The first row on the screen is where the page begins when it is loaded again. */
@@ -106,7 +116,6 @@ export function sampleView() {
     followed = String(first + BigInt(Math.min(row * columns(), Math.max(0, grid.childElementCount - 1))));
     set({ start: followed });
   }
-  let followed = null;
 
   function goBack() {
     const count = BigInt(state.count);
@@ -117,7 +126,11 @@ export function sampleView() {
     controls: [
       seedField("seed", { start: "0" }),
       textField("start", "From index", { inputmode: "numeric" }),
-      selectField("count", "Pictures a request", COUNTS.map((count) => [count, count])),
+      selectField(
+        "count",
+        "Pictures a request",
+        COUNTS.map((count) => [count, count]),
+      ),
       classField(),
       truncationField(),
     ],
@@ -131,11 +144,10 @@ export function sampleView() {
       run.stop();
     },
     update(changed) {
-      if (state.start === followed) changed.delete("start");
-      if (OURS.some((name) => changed.has(name))) {
-        followed = null;
-        restart();
-      }
+      const scrolled = state.start === followed;
+      if (!OURS.some((name) => changed.has(name) && !(name === "start" && scrolled))) return;
+      followed = null;
+      restart();
     },
   };
 }

@@ -27,7 +27,10 @@ export function strip() {
     const model = current();
     const addresses = keyframes();
     const made = addresses.map((address, i) =>
-      tile(model, { "data-at": i, "aria-label": `Keyframe ${i + 1} of ${addresses.length}, picture ${format(address)}` }),
+      tile(model, {
+        "data-at": i,
+        "aria-label": `Keyframe ${i + 1} of ${addresses.length}, picture ${format(address)}`,
+      }),
     );
     const focused = tiles().indexOf(document.activeElement);
     row.replaceChildren(...made);

@@ -6,7 +6,7 @@ import { canvasOf, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
 import { classField, selectField, textField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current } from "./models.js";
+import { current, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { drawAt, pictures } from "./pictures.js";
 import { Player, RATE } from "./player.js";
@@ -18,7 +18,11 @@ import { offer } from "./uses.js";
 const ROUTE = "v1/interpolate";
 const MOST_FRAMES = 256;
 const TRAIL = 8;
-const PACES = [["4", "4 s"], ["8", "8 s"], ["16", "16 s"]];
+const PACES = [
+  ["4", "4 s"],
+  ["8", "8 s"],
+  ["16", "16 s"],
+];
 const OURS = ["from", "pace", "label", "truncation", "model"];
 
 export function wanderView() {
@@ -51,7 +55,7 @@ export function wanderView() {
       frames: Math.min(MOST_FRAMES, RATE * seconds + 1), // the last frame is the next leg's first
       space: model.style ? "w" : undefined,
       labels: model.classes ? (label === null ? ends.map((end) => labelOf(end, model)) : integer(label)) : undefined,
-      truncation: model.style && state.truncation !== "1" ? Number(state.truncation) : undefined,
+      truncation: truncationFor(model),
     };
   }
 
@@ -87,7 +91,9 @@ export function wanderView() {
   /** A leg is over: on to the next, which is here by now. */
   function onward() {
     run(async (signal) => {
-      const made = await (next ?? fetchLeg(further(leg.from, 1), signal)).catch(() => fetchLeg(further(leg.from, 1), signal));
+      const made = await (next ?? fetchLeg(further(leg.from, 1), signal)).catch(() =>
+        fetchLeg(further(leg.from, 1), signal),
+      );
       own = true;
       set({ from: format(made.from) });
       own = false;
@@ -104,21 +110,35 @@ export function wanderView() {
   function showTrail() {
     const model = current();
     const here = leg.from;
-    const passed = [...trail.children].map((node) => canvasOf(node).dataset.address).filter((text) => text !== format(here));
+    const passed = [...trail.children]
+      .map((node) => canvasOf(node).dataset.address)
+      .filter((text) => text !== format(here));
     const same = passed.filter((text) => parse(text).seed === here.seed);
     const addresses = [...same, format(here)].slice(-TRAIL).map(parse);
     trail.replaceChildren(...addresses.map((address) => tile(model, { "aria-label": `Picture ${format(address)}` })));
     runTrail((signal) =>
-      Promise.all([...trail.children].map((node, i) => drawAt(canvasOf(node), model, addresses[i], state.truncation, signal))),
+      Promise.all(
+        [...trail.children].map((node, i) => drawAt(canvasOf(node), model, addresses[i], state.truncation, signal)),
+      ),
     );
     tabStop();
   }
 
   return {
-    controls: [textField("from", "From address"), selectField("pace", "To the next address", PACES), classField(), truncationField()],
+    controls: [
+      textField("from", "From address"),
+      selectField("pace", "To the next address", PACES),
+      classField(),
+      truncationField(),
+    ],
     stage: [
       element("div", { class: "cinema" }, canvas, element("div", { class: "transport" }, play, elsewhere, place)),
-      element("p", { class: "hint" }, element("b", {}, "On the way."), " The addresses that were passed; choose one to keep it."),
+      element(
+        "p",
+        { class: "hint" },
+        element("b", {}, "On the way."),
+        " The addresses that were passed; choose one to keep it.",
+      ),
       trail,
     ],
     show: load,
