@@ -104,7 +104,7 @@ def break_http(server: Server, times: int) -> Tally:
     """What is no request is counted by its reason alone."""
     tally = Tally()
     for _ in range(times):
-        assert talk(server.port, b"nonsense\r\n\r\n") == [400]
+        assert talk(server.port, b"nonsense\r\n\r\n", patience=30) == [400]
         tally.codes["bad-http"] += 1
     return tally
 
