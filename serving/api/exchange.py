@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from starlette.types import Message, Receive, Scope
 
-from serving.api.problems import Problem, gone, late, wrong_timeout
+from serving.api.problems import Problem, gone, late, slow_request, wrong_timeout
 from serving.engine.batcher import Times
 
 SCOPE_KEY = "ganymede.exchange"
@@ -70,8 +71,8 @@ class Exchange:
             seconds = min(most, float(asked))
         self.deadline = self.arrived + seconds
 
-    def in_time(self) -> "InTime":
-        return InTime(self)
+    def in_time(self, read_timeout: float | None = None) -> "InTime":
+        return InTime(self, read_timeout)
 
     @property
     def server_timing(self) -> str:
@@ -81,20 +82,36 @@ class Exchange:
 
 
 class InTime:
-    """What is awaited within is cancelled at the deadline, and when the client leaves. Raises Problem 504 or 400."""
+    """What is awaited within is cancelled at the deadline, and when the client leaves. Raises Problem 504 or 400.
 
-    __slots__ = ("_exchange", "_left", "_limit", "_patience", "_watching")
+    With a `read_timeout`, in seconds, the request must first have come whole within it, or Problem 408: say `received`.
+    Most replies have gone before PATIENCE has passed, and until then it is one timer that does nothing.
+    """
 
-    def __init__(self, exchange: Exchange):
+    __slots__ = ("_exchange", "_left", "_limit", "_looks", "_loop", "_patience", "_read_timeout", "_watching")
+
+    def __init__(self, exchange: Exchange, read_timeout: float | None):
         self._exchange = exchange
+        self._read_timeout = read_timeout
+        self._looks = False  # after the client and the clock
         self._left = False
         self._watching: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
-    async def __aenter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._limit = asyncio.timeout(self._exchange.deadline - time.monotonic())
-        self._patience = loop.call_later(PATIENCE, self._watch)
+    async def __aenter__(self) -> Self:
+        self._limit = asyncio.timeout(None)
         await self._limit.__aenter__()
+        first = self._exchange.deadline - time.monotonic()
+        if self._read_timeout is not None:
+            first = min(first, self._read_timeout)
+        self._patience = self._loop.call_later(max(0, min(PATIENCE, first)), self._look)
+        return self
+
+    def received(self) -> None:
+        """The request has come whole."""
+        self._read_timeout = None
+        if self._looks:
+            self._look()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,14 +122,25 @@ class InTime:
         try:
             await self._limit.__aexit__(kind, error, trace)
         except TimeoutError:
-            exchange = self._exchange
-            raise gone() if self._left else late(exchange.deadline - exchange.arrived) from None
+            raise self._problem() from None
 
-    def _watch(self) -> None:
-        self._watching = asyncio.create_task(self._until_it_leaves())
+    def _look(self) -> None:
+        self._looks = True
+        exchange = self._exchange
+        if self._read_timeout is None:
+            ends = exchange.deadline
+            self._watching = self._loop.create_task(self._until_it_leaves())
+        else:
+            ends = exchange.arrived + self._read_timeout
+        self._limit.reschedule(self._loop.time() + ends - time.monotonic())
 
     async def _until_it_leaves(self) -> None:
         while (await self._exchange.receive())["type"] != "http.disconnect":
             pass
         self._left = True
         self._limit.reschedule(0)  # now
+
+    def _problem(self) -> Problem:
+        if self._read_timeout is not None:
+            return slow_request(self._read_timeout)
+        return gone() if self._left else late(self._exchange.deadline - self._exchange.arrived)

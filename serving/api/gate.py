@@ -5,7 +5,6 @@ routes answered itself: on the way through BentoML's stack each of them would co
 clients read goes on to BentoML, all else to our own pages: what neither lists does not exist.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -84,8 +83,8 @@ class Gate:
             if self.cors.is_preflight(exchange.method, headers):
                 await reply.empty(204, self.cors.preflight())
             else:
-                body = await self._admit(headers, exchange)
-                app = self._page(exchange) if body is None else await self._operate(exchange, body, headers)
+                model = self._admit(headers, exchange)
+                app = self._page(exchange) if model is None else await self._operate(exchange, model, headers)
                 await app(scope, receive, reply.send)
         except Problem as problem:
             if not reply.started:
@@ -121,11 +120,8 @@ class Gate:
     def _page(self, exchange: Exchange) -> ASGIApp:
         return self.app if exchange.path in BENTOML_PATHS else self.pages
 
-    async def _operate(self, exchange: Exchange, body: Body, headers: Mapping[str, str]) -> Response:
-        return await self.operate(exchange, body, headers.get("accept"))
-
-    async def _admit(self, headers: Mapping[str, str], exchange: Exchange) -> Body | None:
-        """The body of a POST. Raises the Problem of a request that goes no further."""
+    def _admit(self, headers: Mapping[str, str], exchange: Exchange) -> type[Body] | None:
+        """What the body of a POST must be. Raises the Problem of a request that goes no further."""
         path = exchange.path
         if self.keys is not None and path not in OPEN_PATHS and not site.is_part(path):
             name = self.keys.name(headers.get("authorization"))
@@ -143,9 +139,14 @@ class Gate:
             return None
         if exchange.method != "POST":
             raise problems.method_not_allowed(path, exchange.method, "POST")
-        body = await read_body(headers, exchange.receive, self.settings.read_timeout)
-        self._enter(exchange)
-        return parse_json(model, body)
+        return model
+
+    async def _operate(self, exchange: Exchange, model: type[Body], headers: Mapping[str, str]) -> Response:
+        async with exchange.in_time(self.settings.read_timeout) as time_left:
+            content = await read_body(headers, exchange.receive)
+            time_left.received()
+            self._enter(exchange)
+            return await self.operate(exchange, parse_json(model, content), headers.get("accept"))
 
     def _enter(self, exchange: Exchange) -> None:
         self.admission.enter()
@@ -265,10 +266,10 @@ def header_fields(scope: Scope) -> dict[str, str]:
     return fields
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, seconds: float) -> bytes:
-    """The body of a JSON request, refused while it arrives where it is no JSON, too long or too slow.
+async def read_body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    """The body of a JSON request, refused while it arrives where it is no JSON or too long.
 
-    Raises Problem 415, 413 or 408, or 400 where the sender left, and nobody hears it.
+    Raises Problem 415 or 413, or 400 where the sender left, and nobody hears it.
     """
     content_type = headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
@@ -280,16 +281,12 @@ async def read_body(headers: Mapping[str, str], receive: Receive, seconds: float
     if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
         raise problems.body_too_large(MAX_BODY_BYTES)
     body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise problems.incomplete_body()
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise problems.body_too_large(MAX_BODY_BYTES)
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError:
-        raise problems.slow_request(seconds) from None
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise problems.incomplete_body()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise problems.body_too_large(MAX_BODY_BYTES)
+        if not message.get("more_body", False):
+            return bytes(body)

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from serving.api import counters, logs, tracing
@@ -90,7 +91,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
     return _supervise(config, listener)
 
 
-def application() -> Starlette:
+def application() -> ASGIApp:
     """The service as this process serves it. Under `bentoml serve` it is BentoML that makes it."""
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -115,12 +116,16 @@ def application() -> Starlette:
     # wraps each of them for nothing.
     ours = (TimeoutMiddleware, OpenTelemetryMiddleware)
     app.user_middleware = [layer for layer in app.user_middleware if layer.cls not in ours]
-    layer: Any = app.build_middleware_stack()
-    app.middleware_stack = layer
-    while not isinstance(layer, Gate):
-        layer = layer.app
-    Protocol.shed = layer.shed
-    return app
+    gate: Any = app.build_middleware_stack()
+    while not isinstance(gate, Gate):  # what is outside of it is for errors, which it answers itself
+        gate = gate.app
+    Protocol.shed = gate.shed
+
+    async def service(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        await gate(scope, receive, send)
+
+    return service
 
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> int:

@@ -33,20 +33,22 @@ class Operations:
         self._quota = quota
 
     async def answer(self, exchange: Exchange, body: Body, accept: str | None) -> Response:
-        """A POST's reply. Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503, 504."""
+        """A POST's reply; await it within `exchange.in_time`.
+
+        Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503.
+        """
         media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
         generator = _generator(self.generators, body)
-        async with exchange.in_time():
-            try:
-                if _maps(body):
-                    with generator.reserve(_count(body)):
-                        plan, layout = await asyncio.to_thread(_plan, generator, body)
-                else:
-                    plan, layout = _plan(generator, body)
-                replies.check_size(plan, layout, media_type)
-            except RequestError as error:
-                raise invalid(FieldError(error.pointer, error.message)) from None
-            return await self.draw(exchange, generator, plan, layout, media_type, {"Vary": "Accept"})
+        try:
+            if _maps(body):
+                with generator.reserve(_count(body)):
+                    plan, layout = await asyncio.to_thread(_plan, generator, body)
+            else:
+                plan, layout = _plan(generator, body)
+            replies.check_size(plan, layout, media_type)
+        except RequestError as error:
+            raise invalid(FieldError(error.pointer, error.message)) from None
+        return await self.draw(exchange, generator, plan, layout, media_type, {"Vary": "Accept"})
 
     async def draw(
         self,

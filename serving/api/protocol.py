@@ -50,8 +50,6 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Whatever a client does not take is noticed, not only what passes 64 KiB.
-        transport.set_write_buffer_limits(high=0)
         self._reading = self.loop.call_later(self.read_timeout, self._slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,6 +155,15 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._unanswered.popleft()
         super().on_response_complete()
+        if self.transport.is_closing() and self._writing is None:  # once all is taken, which may be never
+            self._watch()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # closing would wait for it to be taken
+            self.refused("slow-reader")
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
 
     def _check(self, size: int) -> None:
         if size > MAX_HEAD_BYTES:
@@ -182,8 +189,7 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._writing is None:
-            self._unsent = self.transport.get_write_buffer_size()
-            self._writing = self.loop.call_later(self.read_timeout, self._stalled)
+            self._watch()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -205,6 +211,11 @@ class Protocol(HttpToolsProtocol):
         else:  # nothing came, or the rest of a request that was answered already
             self.transport.close()
 
+    def _watch(self) -> None:
+        """Looks in a while how much of what is unsent was taken."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self._writing = self.loop.call_later(self.read_timeout, self._stalled)
+
     def _stalled(self) -> None:
         """The time in which a client had to take a part of its reply is over."""
         unsent = self.transport.get_write_buffer_size()
@@ -212,8 +223,7 @@ class Protocol(HttpToolsProtocol):
             self.refused("slow-reader")
             self.transport.abort()
         else:
-            self._unsent = unsent
-            self._writing = self.loop.call_later(self.read_timeout, self._stalled)
+            self._watch()
 
     def _refuse(self, problem: Problem) -> None:
         self.refused(problem.code)

@@ -1,9 +1,10 @@
 """Joins the concurrent requests for one model into micro-batches, counted in images.
 
 Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
-for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, and a
-client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind a
-hundred of somebody else's.
+for company while the model is idle, and no thread waits for another. A further thread is woken for work that is worth
+it, since each takes the interpreter from whoever brings the next requests. Clients have fair shares of a micro-batch,
+and a client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind
+a hundred of somebody else's.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import numpy as np
 from serving.engine.runtime import Runtime
 
 MICRO_BATCH_SECONDS = 0.01  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
+THREAD_SECONDS = 0.001  # of waiting work for each thread: what the thread before it will soon have done needs no other
 SMOOTHING = 0.2  # the weight of the newest micro-batch in the measured speed
 
 
@@ -143,7 +145,8 @@ class Batcher:
         self._images = 0  # waiting or under way
         self._reserved = 0  # for requests that are being prepared
         self._earliest = math.inf  # no deadline of what waits is before it
-        self._idle = 0  # threads
+        self._idle = 0  # threads that wait to be woken ...
+        self._woken = 0  # ... and that were, and have not come yet
         self._computed = 0
         self._closed = False
         self._threads = [
@@ -200,7 +203,7 @@ class Batcher:
             self._queue(request)
             self._images += request.missing
             self._earliest = min(self._earliest, deadline)
-            self._changed.notify(request.missing)
+            self._wake()
         try:
             return await request.future
         except BaseException:
@@ -217,6 +220,7 @@ class Batcher:
         """Refuses new requests, finishes those it accepted, and ends the threads."""
         with self._changed:
             self._closed = True
+            self._woken, self._idle = self._woken + self._idle, 0
             self._changed.notify_all()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
@@ -227,6 +231,20 @@ class Batcher:
         before = self._images + self._reserved
         if before and before + images > self._max_queue:
             raise Overloaded(before * self._seconds_per_image / len(self._threads))
+
+    @property
+    def _wanted(self) -> int:
+        """How many of the idle threads the waiting work is worth; the first is worth any."""
+        if not self._waiting:
+            return 0
+        worth = max(1, int(self._waiting * self._seconds_per_image / THREAD_SECONDS))
+        return min(self._idle, max(0, worth - (len(self._threads) - self._idle)))
+
+    def _wake(self) -> None:
+        wanted = self._wanted
+        self._idle -= wanted
+        self._woken += wanted
+        self._changed.notify(wanted)
 
     def _queue(self, request: _Request) -> None:
         client = self._clients.setdefault(request.client, _Client(request.client))
@@ -266,26 +284,26 @@ class Batcher:
     def _next_batch(self) -> _Batch:
         """Waits for requests and cuts the next micro-batch from them; empty once closed and all is begun."""
         with self._changed:
-            self._idle += 1
-            try:
-                while True:
-                    while not self._waiting and not self._closed:
-                        self._changed.wait()
-                    if self._earliest <= time.monotonic():
-                        self._drop_late()
-                    if self._waiting:
-                        return self._cut()
-                    if self._closed:
-                        return []
-            finally:
-                self._idle -= 1
+            while True:
+                while not self._waiting and not self._closed:
+                    self._idle += 1  # until `_wake`
+                    self._changed.wait()
+                    self._woken -= 1
+                if self._earliest <= time.monotonic():
+                    self._drop_late()
+                if self._waiting:
+                    batch = self._cut()
+                    self._wake()
+                    return batch
+                if self._closed:
+                    return []
 
     def _cut(self) -> _Batch:
         """A fair share for each client, and in it for each of its requests. Whoever wants more queues anew."""
         room = min(
             self._max_batch,
             max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
-            -(-self._waiting // self._idle),  # the other threads that are free take as much
+            -(-self._waiting // (1 + self._woken + self._wanted)),  # those that come, too, take as much
         )
         batch: _Batch = []
         now = time.monotonic()
