@@ -12,11 +12,20 @@ import pytest
 import pictures
 from server import ROOT, Server, free_port, running
 
-CLIENT = """
+CLIENTS = {
+    "SyncHTTPClient": """
 import sys, bentoml
 with bentoml.SyncHTTPClient(sys.argv[1]) as client:
     sys.stdout.buffer.write(getattr(client, sys.argv[2])(**eval(sys.argv[3])))
-"""
+""",
+    "AsyncHTTPClient": """
+import asyncio, sys, bentoml
+async def main():
+    async with bentoml.AsyncHTTPClient(sys.argv[1]) as client:
+        sys.stdout.buffer.write(await getattr(client, sys.argv[2])(**eval(sys.argv[3])))
+asyncio.run(main())
+""",
+}
 WITHIN = """
 import asyncio, sys
 from serving.api.service import Ganymede
@@ -30,6 +39,7 @@ asyncio.run(main())
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize(
     ("name", "route", "body"),
     [
@@ -39,8 +49,11 @@ BENTOML = str(Path(sys.executable).with_name("bentoml"))
         ("style_mix", "/v1/style-mix", {"rows": [1], "columns": [2, 3], "styles": "fine"}),
     ],
 )
-def test_bentomls_own_client_gets_the_pictures(server: Server, http: httpx2.Client, name: str, route: str, body: dict):
-    done = subprocess.run([sys.executable, "-c", CLIENT, server.url, name, repr(body)], capture_output=True, check=True)
+def test_bentomls_own_clients_get_the_pictures(
+    server: Server, http: httpx2.Client, kind: str, name: str, route: str, body: dict
+):
+    command = [sys.executable, "-c", CLIENTS[kind], server.url, name, repr(body)]
+    done = subprocess.run(command, capture_output=True, check=True)
     assert done.stdout == http.post(route, json=body).content
 
 
@@ -52,8 +65,9 @@ def test_a_service_in_the_same_process_gets_the_pictures(repository_folder: Path
     assert done.stdout == http.post("/v1/sample", json=body).content, done.stderr
 
 
-def test_bentomls_own_client_is_told_what_was_wrong(server: Server):
-    command = [sys.executable, "-c", CLIENT, server.url, "sample", repr({"n": 1000})]
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_bentomls_own_clients_are_told_what_was_wrong(server: Server, kind: str):
+    command = [sys.executable, "-c", CLIENTS[kind], server.url, "sample", repr({"n": 1000})]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "`n` (=1000) must be between 1 and 256." in done.stderr
 
