@@ -4,42 +4,77 @@
 
     with Client("http://127.0.0.1:3000") as client:
         pictures = client.sample("dcgan-mnist", n=16, seed=7)
-        pictures[0].image.show()
+        pictures.save("grid.png")
 
-Errors are drawn as a tree in `serving.client.errors`.
+`AsyncClient` is the same for asyncio. Errors are drawn as a tree in `serving.client.errors`, and the environment that
+is read is in `serving.client.connection`.
 """
 
+from serving.client.animation import Animation
+from serving.client.async_client import AsyncClient
 from serving.client.client import Client
 from serving.client.errors import (
+    AuthenticationError,
+    BadGatewayError,
+    BadRequestError,
     BodyTooLargeError,
+    ConflictError,
+    ConnectionError,
     DeadlineError,
+    FieldError,
     GanymedeError,
+    HeadTooLargeError,
     InvalidRequestError,
+    MethodNotAllowedError,
     NotAcceptableError,
     NotFoundError,
+    PermissionDeniedError,
     RateLimitedError,
+    ReplyError,
     ServerError,
+    SlowRequestError,
     StatusError,
     TimeoutError,
     TransportError,
     UnavailableError,
+    UnsupportedMediaTypeError,
 )
-from serving.client.pictures import Picture, Pictures
+from serving.client.models import Model
+from serving.client.pictures import Address, Picture, Pictures
+from serving.client.streams import AsyncStream, Stream
 
 __all__ = [
+    "Address",
+    "Animation",
+    "AsyncClient",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadGatewayError",
+    "BadRequestError",
     "BodyTooLargeError",
     "Client",
+    "ConflictError",
+    "ConnectionError",
     "DeadlineError",
+    "FieldError",
     "GanymedeError",
+    "HeadTooLargeError",
     "InvalidRequestError",
+    "MethodNotAllowedError",
+    "Model",
     "NotAcceptableError",
     "NotFoundError",
+    "PermissionDeniedError",
     "Picture",
     "Pictures",
     "RateLimitedError",
+    "ReplyError",
     "ServerError",
+    "SlowRequestError",
     "StatusError",
+    "Stream",
     "TimeoutError",
     "TransportError",
     "UnavailableError",
+    "UnsupportedMediaTypeError",
 ]

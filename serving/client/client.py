@@ -1,21 +1,24 @@
-"""The client: one method a route."""
+"""The client: one method a route. `async_client` is its twin; what they share does no I/O."""
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
-from urllib.parse import quote
+import copy
+import time
+from collections.abc import Sequence
+from threading import Event
+from typing import Literal, Self, TypeVar
 
 import httpx2
-import numpy as np
 
-from serving.client.errors import TimeoutError, TransportError, status_error
+from serving.client import connection, requests
+from serving.client.call import Call
+from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options
+from serving.client.errors import GanymedeError
+from serving.client.models import Model
+from serving.client.pages import IN_FLIGHT, PAGE, Pages
 from serving.client.pictures import Pictures
+from serving.client.requests import Labels, Place, Request, Styles
+from serving.client.streams import Stream
 
-NPY = "application/x-npy"
-"""What pictures travel as: exact, and a thousandth of the time and a fifth of the bytes that JSON takes."""
-
-Address = int | tuple[int, int]  # a seed, index 0, or (seed, index)
-Label = int | str  # the index or the name of a class
+T = TypeVar("T")
 
 
 class Client:
@@ -23,14 +26,31 @@ class Client:
 
     with Client("http://127.0.0.1:3000") as client:
         for picture in client.sample("dcgan-mnist", n=16, seed=7):
-            picture.image.save(f"{picture.seed}-{picture.index}.png")
+            picture.save(f"{picture.seed}-{picture.index}.png")
 
-    Methods raise the errors of `serving.client.errors`. What is None is left to the server. Safe to use from threads.
+    Methods raise the errors of `serving.client.errors`. What is None is left to the server, but for seeds, which are
+    drawn. Safe to use from threads, which share its connections.
     """
 
-    def __init__(self, base_url: str, *, timeout: float = 60.0):
-        """timeout: seconds that may pass without a byte."""
-        self._http = httpx2.Client(base_url=base_url, timeout=timeout)
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+    ):
+        """base_url and api_key: GANYMEDE_BASE_URL and GANYMEDE_API_KEY unless given, and http://127.0.0.1:3000.
+
+        timeout: seconds an attempt may take. retries: attempts after the first, where the failure may pass: a broken
+        connection, or 408, 409, 429 and 5xx.
+        """
+        self._options = Options(timeout, retries)
+        self._http = httpx2.Client(base_url=connection.address(base_url), headers=connection.headers(api_key))
+
+    @property
+    def base_url(self) -> str:
+        return str(self._http.base_url)
 
     def sample(
         self,
@@ -39,74 +59,103 @@ class Client:
         n: int = 1,
         seed: int | None = None,
         start: int = 0,
-        labels: Label | Sequence[Label] | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
-        """The pictures at addresses (seed, start) to (seed, start + n - 1). Without a seed the server draws one."""
-        return self._pictures(
-            "/v1/sample", model=model, n=n, seed=seed, start=start, labels=labels, truncation=truncation
+        """The pictures at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
+
+        `labels`, of a conditional model: one for all or one each, by index or name; else they follow from the address.
+        """
+        return self._call(requests.sample(model, n=n, seed=seed, start=start, labels=labels, truncation=truncation))
+
+    def stream(
+        self,
+        model: str | None = None,
+        *,
+        n: int,
+        seed: int | None = None,
+        start: int = 0,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        page: int = PAGE,
+        in_flight: int = IN_FLIGHT,
+    ) -> Stream:
+        """As `sample` for any `n`, to iterate over: pictures in order, from requests for `page` of them each.
+
+        `in_flight` requests are under way at a time, and no more pages than that are held in memory.
+        """
+        pages = Pages(
+            model,
+            n=n,
+            seed=seed,
+            start=start,
+            labels=labels,
+            truncation=truncation,
+            page=page,
+            in_flight=in_flight,
         )
+        return Stream(pages, self._call)
 
     def digits(
         self, digits: str | Sequence[int], *, rows: int = 1, seed: int | None = None, model: str | None = None
     ) -> Pictures:
         """Pictures of `digits` from left to right, in `rows` variations, row by row."""
-        return self._pictures("/v1/digits", model=model, digits=digits, rows=rows, seed=seed)
+        return self._call(requests.digits(digits, rows=rows, seed=seed, model=model))
 
     def interpolate(
         self,
         model: str | None = None,
         *,
-        keyframes: Sequence[Address],
+        keyframes: Sequence[Place],
         frames: int = 60,
         method: Literal["slerp", "lerp"] | None = None,
         space: Literal["z", "w"] = "z",
         loop: bool = False,
-        labels: Label | Sequence[Label] | None = None,
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
         """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again."""
-        return self._pictures(
-            "/v1/interpolate",
-            model=model,
-            keyframes=_addresses(keyframes),
-            frames=frames,
-            method=method,
-            space=space,
-            loop=loop,
-            labels=labels,
-            truncation=truncation,
+        return self._call(
+            requests.interpolate(
+                model,
+                keyframes=keyframes,
+                frames=frames,
+                method=method,
+                space=space,
+                loop=loop,
+                labels=labels,
+                truncation=truncation,
+            )
         )
 
     def style_mix(
         self,
         model: str | None = None,
         *,
-        rows: Sequence[Address],
-        columns: Sequence[Address],
-        styles: Literal["coarse", "middle", "fine"] | Sequence[int] = "coarse",
+        rows: Sequence[Place],
+        columns: Sequence[Place],
+        styles: Styles = "coarse",
         truncation: float | None = None,
     ) -> Pictures:
         """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
-        return self._pictures(
-            "/v1/style-mix",
-            model=model,
-            rows=_addresses(rows),
-            columns=_addresses(columns),
-            styles=styles,
-            truncation=truncation,
-        )
+        return self._call(requests.style_mix(model, rows=rows, columns=columns, styles=styles, truncation=truncation))
 
-    def models(self) -> list[dict[str, Any]]:
-        """Every model's `model.json`, in order of id."""
-        return self._send("GET", "/v1/models").json()["models"]
+    def models(self) -> list[Model]:
+        """What the server has, in order of id."""
+        return self._call(requests.models())
 
-    def model(self, id: str) -> dict[str, Any]:
-        """What a model's `model.json` says."""
-        return self._send("GET", f"/v1/models/{quote(id, safe='')}").json()
+    def model(self, id: str) -> Model:
+        """One of them."""
+        return self._call(requests.model(id))
+
+    def with_options(self, *, timeout: float | None = None, retries: int | None = None) -> Self:
+        """This client, connections and all, with another timeout or number of retries: for one call, or many."""
+        other = copy.copy(self)
+        other._options = self._options.but(timeout, retries)
+        return other
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, those of `with_options` too."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -115,28 +164,27 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pictures(self, path: str, **fields: Any) -> Pictures:
-        body = {name: value for name, value in fields.items() if value is not None}
-        response = self._send("POST", path, json=body, headers={"Accept": NPY})
+    def _call(self, request: Request[T], stopped: Event | None = None) -> T:
+        """`stopped`: set once nobody waits for the result any more."""
+        call, stopped = Call(request, self._options), stopped or Event()
+        while True:
+            try:
+                return self._attempt(call)
+            except GanymedeError as error:
+                if stopped.wait(call.pause_after(error)):
+                    raise
+
+    def _attempt(self, call: Call[T]) -> T:
+        request, seconds = call.request, call.options.timeout
+        deadline, body = time.monotonic() + seconds, bytearray()
         try:
-            array = np.lib.format.read_array(io.BytesIO(response.content), allow_pickle=False)
-            return Pictures.of_reply(array, response.headers)
-        except (ValueError, KeyError) as error:
-            raise TransportError(f"{self._http.base_url} answered with something other than pictures.") from error
-
-    def _send(
-        self, method: str, path: str, *, json: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx2.Response:
-        try:
-            response = self._http.request(method, path, json=json, headers=headers)
-        except httpx2.TimeoutException as error:
-            raise TimeoutError(f"{self._http.base_url} gave no answer in time: {error}.") from error
-        except httpx2.TransportError as error:
-            raise TransportError(f"{self._http.base_url} gave no answer: {error}.") from error
-        if response.status_code >= 400:
-            raise status_error(response.status_code, response.headers, response.content)
-        return response
-
-
-def _addresses(addresses: Sequence[Address]) -> list[int | dict[str, int]]:
-    return [{"seed": a[0], "index": a[1]} if isinstance(a, tuple) else a for a in addresses]
+            with self._http.stream(
+                request.method, request.path, content=request.body, headers=call.headers, timeout=seconds
+            ) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if time.monotonic() > deadline:  # a byte now and then is not an answer in time
+                        raise call.late(self.base_url, "it is still arriving")
+        except httpx2.RequestError as error:
+            raise call.lost(self.base_url, error) from error
+        return call.result(response.status_code, response.headers, bytes(body))

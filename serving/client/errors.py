@@ -1,38 +1,98 @@
 """What can go wrong between a client and its server.
 
 GanymedeError
-├── TransportError              no whole answer came: refused, reset, or no such host
-│   └── TimeoutError            none came in time
-└── StatusError                 the server's answer was a problem document (RFC 9457)
-    ├── NotFoundError           404: no such model or route
-    ├── NotAcceptableError      406: a format the route does not have
-    ├── BodyTooLargeError       413
-    ├── InvalidRequestError     422: a field is wrong; `errors` says which, and what would be right
-    ├── RateLimitedError        429: over this client's quota
-    ├── ServerError             500: the server's fault
-    ├── UnavailableError        503: overloaded or shutting down; `retry_after` says when to come back
-    └── DeadlineError           504: not done within its deadline
+├── TransportError                    no whole answer came
+│   ├── ConnectionError               refused, reset or cut off, or no such host; Python's own ConnectionError, too
+│   ├── TimeoutError                  none came in time; Python's own TimeoutError, too
+│   └── ReplyError                    what came is not what was asked for: damaged, or of no server of ours
+└── StatusError                       the server's answer was a problem document (RFC 9457), or bore another status
+    ├── BadRequestError               400: no HTTP that the server understands, or a body that ended early
+    ├── AuthenticationError           401: no API key, or one that the server does not know
+    ├── PermissionDeniedError         403: by something in front of the server
+    ├── NotFoundError                 404: no such model or route
+    ├── MethodNotAllowedError         405
+    ├── NotAcceptableError            406: a format the route does not have
+    ├── SlowRequestError              408: the request did not arrive in time
+    ├── ConflictError                 409: by something in front of the server
+    ├── BodyTooLargeError             413
+    ├── UnsupportedMediaTypeError     415
+    ├── InvalidRequestError           422: a field is wrong; `errors` says which, and what would be right
+    ├── RateLimitedError              429: over this client's quota; `retry_after` says when to come back
+    ├── HeadTooLargeError             431
+    └── ServerError                   500, and any 5xx without a class of its own: the server's fault
+        ├── BadGatewayError           502: something in front of the server cannot reach it
+        ├── UnavailableError          503: overloaded or shutting down; `retry_after` says when to come back
+        └── DeadlineError             504: not done within its deadline
+
+Each carries `code` for programs, `request_id` as the server's log has it, the `pointers` of wrong fields, and `remedy`,
+what to do about it, which a traceback shows as well.
 """
 
+import builtins
 import json
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple, cast
+
+
+class FieldError(NamedTuple):
+    pointer: str  # RFC 6901, into the request's body: "/labels/3" is the fourth label, "" the whole
+    detail: str  # what is wrong with it, and what would be right
 
 
 class GanymedeError(Exception):
-    """Every error of this package."""
+    """Every error of this package; the message is the server's own where it gave one."""
+
+    code = "unknown"  # for programs: "unknown-model", "invalid-request", "timeout", ...
+    remedy = "Ask whoever runs the server; its log has the request id."
+    errors: tuple[FieldError, ...] = ()  # of a wrong request
+
+    def __init__(self, detail: str, *, request_id: str | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        self.request_id = request_id
+        self.add_note(f"What to do: {self.remedy}")
+        if request_id is not None:
+            self.add_note(f"Request id: {request_id}")
+
+    @property
+    def pointers(self) -> tuple[str, ...]:
+        """JSON pointers of the fields that are wrong."""
+        return tuple(error.pointer for error in self.errors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles, and so crosses from one process to another, with all that it carries."""
+        return _unpickled, (type(self), self.detail, self.__dict__)
 
 
 class TransportError(GanymedeError):
     """No whole answer came."""
 
 
-class TimeoutError(TransportError):
+class ConnectionError(TransportError, builtins.ConnectionError):
+    """Refused, reset or cut off, or no such host."""
+
+    code = "connection"
+    remedy = "See that the server runs and that `base_url` is its address; then try again."
+
+
+class TimeoutError(TransportError, builtins.TimeoutError):
     """No answer came in time."""
+
+    code = "timeout"
+    remedy = "Give it a longer `timeout`, or ask for fewer pictures."
+
+
+class ReplyError(TransportError):
+    """What came is not what was asked for."""
+
+    code = "wrong-reply"
+    remedy = "See that `base_url` is a Ganymede server of this version, and that nothing in between changes replies."
 
 
 class StatusError(GanymedeError):
-    """An answer other than the one asked for; the message is the server's own."""
+    """An answer other than the one asked for."""
 
     def __init__(
         self,
@@ -40,75 +100,159 @@ class StatusError(GanymedeError):
         *,
         status: int,
         code: str,
-        errors: tuple[Mapping[str, str], ...],
-        request_id: str | None,
-        retry_after: int | None,
+        errors: tuple[FieldError, ...] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ):
-        super().__init__(detail)
-        self.detail = detail
+        super().__init__(detail, request_id=request_id)
         self.status = status
-        self.code = code  # for programs: "unknown-model", "invalid-request", ...
-        self.errors = errors  # of a wrong request: {"pointer": "/n", "detail": ...}
-        self.request_id = request_id  # in the server's log, too
+        self.code = code
+        self.errors = errors
         self.retry_after = retry_after  # seconds
+
+
+class BadRequestError(StatusError):
+    """400: no HTTP that the server understands, or a body that ended early."""
+
+    remedy = "See what stands between this client and the server: what it sends is well-formed."
+
+
+class AuthenticationError(StatusError):
+    """401: no API key, or one that the server does not know."""
+
+    remedy = "Give `api_key`, or set GANYMEDE_API_KEY, to a key of this server."
+
+
+class PermissionDeniedError(StatusError):
+    """403: by something in front of the server."""
+
+    remedy = "Ask whoever runs the proxy in front of the server for access."
 
 
 class NotFoundError(StatusError):
     """404: no such model or route."""
 
+    remedy = "`client.models()` lists the models; see that `base_url` ends before `/v1`."
+
+
+class MethodNotAllowedError(StatusError):
+    """405: the path does not take the method."""
+
+    remedy = "See that `base_url` ends before `/v1`."
+
 
 class NotAcceptableError(StatusError):
     """406: a format the route does not have."""
+
+    remedy = "Use the client of the server's version."
+
+
+class SlowRequestError(StatusError):
+    """408: the request did not arrive in time."""
+
+    remedy = "Try again over a better connection."
+
+
+class ConflictError(StatusError):
+    """409: by something in front of the server."""
+
+    remedy = "Try again."
 
 
 class BodyTooLargeError(StatusError):
     """413: the request's body is too large."""
 
+    remedy = "Ask for less at a time, with fewer labels or keyframes."
+
+
+class UnsupportedMediaTypeError(StatusError):
+    """415: the body is no JSON by the time it arrives."""
+
+    remedy = "See what stands between this client and the server: what it sends is JSON, and says so."
+
 
 class InvalidRequestError(StatusError):
-    """422: a field is wrong; `errors` says which, and what would be right."""
+    """422: a field is wrong."""
+
+    remedy = "Mend the fields that `pointers` names; `errors` says what would be right."
 
 
 class RateLimitedError(StatusError):
     """429: over this client's quota."""
 
+    remedy = "Wait `retry_after` seconds; ask for fewer pictures a second, or for a larger quota."
+
+
+class HeadTooLargeError(StatusError):
+    """431: the headers are too large."""
+
+    remedy = "Use a shorter API key; see which headers are added on the way."
+
 
 class ServerError(StatusError):
-    """500: the server's fault."""
+    """500, and any 5xx without a class of its own: the server's fault."""
 
 
-class UnavailableError(StatusError):
+class BadGatewayError(ServerError):
+    """502: something in front of the server cannot reach it."""
+
+    remedy = "See that the server behind the proxy runs; then try again."
+
+
+class UnavailableError(ServerError):
     """503: overloaded or shutting down."""
 
+    remedy = "Wait `retry_after` seconds; ask for less at a time, or give the server more processors."
 
-class DeadlineError(StatusError):
+
+class DeadlineError(ServerError):
     """504: not done within its deadline."""
+
+    remedy = "Ask for fewer pictures, or with a longer `timeout`, or when less is waiting."
 
 
 BY_STATUS: dict[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
     404: NotFoundError,
+    405: MethodNotAllowedError,
     406: NotAcceptableError,
+    408: SlowRequestError,
+    409: ConflictError,
     413: BodyTooLargeError,
+    415: UnsupportedMediaTypeError,
     422: InvalidRequestError,
     429: RateLimitedError,
-    500: ServerError,
+    431: HeadTooLargeError,
+    502: BadGatewayError,
     503: UnavailableError,
     504: DeadlineError,
 }
 
 
-def status_error(status: int, headers: Mapping[str, str], body: bytes) -> StatusError:
-    """The error for an answer of `status` 400 or more, whether our server gave it or something in between."""
+def status_error(status: int, headers: Mapping[str, str], body: bytes, request_id: str) -> StatusError:
+    """The error for an answer that is no success, whether our server gave it or something in between.
+
+    `request_id` is the one that was sent; an answer without one of its own has that.
+    """
     problem = _problem(body)
-    retry_after = headers.get("retry-after", "")
-    return BY_STATUS.get(status, StatusError)(
+    kind = BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
+    return kind(
         str(problem.get("detail") or f"The server answered {status}."),
         status=status,
         code=str(problem.get("code", "unknown")),
-        errors=tuple(problem.get("errors", ())),
-        request_id=headers.get("x-request-id"),
-        retry_after=int(retry_after) if retry_after.isdecimal() else None,
+        errors=_field_errors(problem.get("errors")),
+        request_id=headers.get("x-request-id", request_id),
+        retry_after=_retry_after(headers.get("retry-after", "")),
     )
+
+
+def _unpickled(kind: type[GanymedeError], detail: str, state: dict[str, Any]) -> GanymedeError:
+    error: GanymedeError = cast(Any, kind).__new__(kind, detail)  # past __init__, which would add its notes again
+    error.args = (detail,)
+    error.__dict__.update(state)
+    return error
 
 
 def _problem(body: bytes) -> dict[str, Any]:
@@ -116,4 +260,26 @@ def _problem(body: bytes) -> dict[str, Any]:
         problem = json.loads(body)
     except ValueError:
         return {}
-    return problem if isinstance(problem, dict) else {}
+    return cast(dict[str, Any], problem) if isinstance(problem, dict) else {}
+
+
+def _field_errors(found: Any) -> tuple[FieldError, ...]:
+    """Those that have both parts: a document from outside may hold anything."""
+    errors: list[FieldError] = []
+    for entry in cast(list[Any], found) if isinstance(found, list) else []:
+        try:
+            errors.append(FieldError(str(entry["pointer"]), str(entry["detail"])))
+        except (KeyError, TypeError, IndexError):
+            continue
+    return tuple(errors)
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds from now: the header holds them, or a date (RFC 9110, section 10.2.3)."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

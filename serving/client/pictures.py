@@ -1,41 +1,75 @@
-"""What the client's calls return: pictures, each with its address."""
+"""What the client's calls return: pictures, each with its address. They show and save themselves."""
 
-from collections.abc import Mapping, Sequence
+import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import overload
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from serving.client.animation import Animation
+
+FilePath = str | PathLike[str]
+
+
+class Address(NamedTuple):
+    """Where a picture lies in its model's endless stream; both are 0 to 2**64 - 1."""
+
+    seed: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] - the server's word, not tuple.index
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One picture. The same address, of the same model, is the same picture for ever."""
 
-    array: np.ndarray = field(repr=False)  # (H, W, C) uint8, C 1 (grey) or 3 (RGB)
+    array: NDArray[np.uint8] = field(repr=False)  # (H, W, C), C 1 (grey) or 3 (RGB)
     model: str
-    seed: int | None  # None with `index`: the picture lies between addresses, or is a mix of two
-    index: int | None
+    address: Address | None  # None: the picture lies between addresses, or is a mix of two
     label: int | None  # the class of a conditional model's picture
+    model_sha256: str = field(repr=False)  # of the model's files: where it is the same, an address is the same picture
+    request_id: str = field(repr=False)  # as the server's log has it
+
+    @property
+    def seed(self) -> int | None:
+        return self.address and self.address.seed
+
+    @property
+    def index(self) -> int | None:
+        return self.address and self.address.index
 
     @cached_property
     def image(self) -> Image.Image:
         """As a Pillow image, mode L or RGB."""
-        return Image.fromarray(self.array[..., 0] if self.array.shape[-1] == 1 else self.array)
+        return _image(self.array)
+
+    def save(self, path: FilePath, *, scale: int = 1) -> None:
+        """Writes it as what the extension of `path` says, such as .png or .webp, enlarged `scale` times."""
+        _image(_enlarge(self.array[None], scale)[0]).save(path)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return _png(self.image)
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures(Sequence[Picture]):
     """The pictures of one reply, in order."""
 
-    array: np.ndarray = field(repr=False)  # (N, H, W, C) uint8
+    array: NDArray[np.uint8] = field(repr=False)  # (N, H, W, C)
     model: str
     model_sha256: str  # of the model's files: where it is the same, an address means the same picture
     version: str  # of the server
     request_id: str
-    addresses: Sequence[tuple[int, int] | None] = field(repr=False)  # (seed, index) of each
+    addresses: Sequence[Address | None] = field(repr=False)
     labels: Sequence[int] | None = field(repr=False)
+    columns: int | None = field(default=None, repr=False)  # of the grid they were asked for as: a line of digits
 
     def __len__(self) -> int:
         return len(self.array)
@@ -47,31 +81,60 @@ class Pictures(Sequence[Picture]):
     def __getitem__(self, position: int | slice) -> Picture | list[Picture]:
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
-        seed, index = self.addresses[position] or (None, None)
         label = None if self.labels is None else self.labels[position]
-        return Picture(self.array[position], self.model, seed, index, label)
+        address = self.addresses[position]
+        return Picture(self.array[position], self.model, address, label, self.model_sha256, self.request_id)
 
-    @classmethod
-    def of_reply(cls, array: np.ndarray, headers: Mapping[str, str]) -> "Pictures":
-        labels = headers.get("x-ganymede-labels")
-        return cls(
-            array=array,
-            model=headers["x-ganymede-model"],
-            model_sha256=headers["x-ganymede-model-sha256"],
-            version=headers["x-ganymede-version"],
-            request_id=headers["x-request-id"],
-            addresses=_addresses(headers, len(array)),
-            labels=None if labels is None else [int(label) for label in labels.split(",")],
-        )
+    def grid(self, *, columns: int | None = None, scale: int = 1) -> Image.Image:
+        """All of them as one picture, row by row, without gaps; cells left over are white.
+
+        `columns`: as they were asked for, a line of digits or a row of a style mix; else nearly square.
+        """
+        n, height, width, channels = self.array.shape
+        columns = columns or self.columns or math.isqrt(n - 1) + 1
+        rows = -(-n // columns)
+        cells = np.full((rows * columns, height, width, channels), 255, np.uint8)
+        cells[:n] = self.array
+        cells = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)  # (rows, H, columns, W, C)
+        whole = cells.reshape(1, rows * height, columns * width, channels)
+        return _image(_enlarge(whole, scale)[0])
+
+    def animation(self, *, fps: int = 25, loop: bool = True, scale: int = 1) -> Animation:
+        """All of them one after another, `fps` a second, once or for ever."""
+        return Animation(tuple(_image(frame) for frame in _enlarge(self.array, scale)), fps, loop)
+
+    def save(self, path: FilePath, *, columns: int | None = None, scale: int = 1) -> None:
+        """Writes the grid as what the extension of `path` says, such as .png; as .npy, the array as it is."""
+        if Path(path).suffix.lower() == ".npy":
+            np.save(path, self.array, allow_pickle=False)
+        else:
+            self.grid(columns=columns, scale=scale).save(path)
+
+    def save_each(self, folder: FilePath, *, scale: int = 1) -> list[Path]:
+        """Writes each as a PNG into `folder`, made where it is missing, named by its address; gives the paths."""
+        paths: list[Path] = []
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for position, picture in enumerate(self):
+            name = f"{position:03}" if picture.address is None else f"{picture.address.seed}-{picture.address.index}"
+            paths.append(Path(folder, f"{self.model}-{name}.png"))
+            picture.save(paths[-1], scale=scale)
+        return paths
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return _png(self.grid())
 
 
-def _addresses(headers: Mapping[str, str], n: int) -> list[tuple[int, int] | None]:
-    """From a range, or from a list with nothing for a picture without an address."""
-    if "x-ganymede-seed" in headers:
-        seed, start = int(headers["x-ganymede-seed"]), int(headers["x-ganymede-start"])
-        return [(seed, start + i) for i in range(n)]
-    addresses: list[tuple[int, int] | None] = []
-    for entry in headers["x-ganymede-addresses"].split(","):
-        seed, _, index = entry.partition(":")
-        addresses.append((int(seed), int(index)) if entry else None)
-    return addresses
+def _enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Every pixel becomes scale x scale pixels. images (N, H, W, C) -> (N, H * scale, W * scale, C)."""
+    return images if scale == 1 else images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def _image(array: NDArray[Any]) -> Image.Image:
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

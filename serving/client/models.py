@@ -1,0 +1,41 @@
+"""What a server says of its models."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of a `model.json` that a caller needs, typed; `document` holds the whole."""
+
+    id: str
+    name: str
+    family: str  # mlp, dcgan, cgan or stylegan
+    licence: str
+    height: int
+    width: int
+    channels: int  # 1 grey, 3 RGB
+    latent_size: int
+    classes: tuple[str, ...] | None  # of a conditional model; a label is an index into it, or a name
+    style_layers: int | None  # of a style model
+    sha256: str  # of its files: where it is the same, an address means the same picture
+    document: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Model":
+        """Raises KeyError or TypeError where `document` is no model's."""
+        image, classes, style = document["image"], document.get("classes"), document.get("style")
+        return cls(
+            id=document["id"],
+            name=document["name"],
+            family=document["family"],
+            licence=document["licence"],
+            height=image["height"],
+            width=image["width"],
+            channels=image["channels"],
+            latent_size=document["latent_size"],
+            classes=None if classes is None else tuple(classes),
+            style_layers=None if style is None else style["layers"],
+            sha256=document["sha256"],
+            document=document,
+        )
