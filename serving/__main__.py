@@ -15,6 +15,8 @@ MAX_IMAGES = 65_536  # of one file; they are all held in memory
 MAX_SCALE = 16
 ADDRESS_LIMIT = 2**64  # the engine's own, which would bring numpy with it
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".zip": "zip", ".npy": "npy"}
+FILE_OPTIONS = ("scale", "columns")
+DATA_SET_OPTIONS = ("format", "image", "shard_size", "engine", "workers", "part", "verify", "dry_run")
 
 
 class CommandError(Exception):
@@ -55,20 +57,48 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--workers", type=_integer(1, 256), help="processes (default: GANYMEDE_WORKERS, or 1)")
     serve.set_defaults(command=_serve)
 
-    generate = commands.add_parser("generate", parents=[repository], help="write pictures to a file, with no server")
+    generate = commands.add_parser(
+        "generate",
+        parents=[repository],
+        help="write pictures to a file, or a data set of any size to a directory",
+        description="Writes pictures to one file (-o), or a data set of any size to a directory (--out). The same "
+        "command goes on with a data set that was interrupted, and ends with the same files.",
+    )
     generate.add_argument("model", metavar="MODEL", help="its id, as `models` lists it")
-    generate.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=" ".join(FORMATS))
-    generate.add_argument("-n", type=_integer(1, MAX_IMAGES), default=1, help="how many (default: 1)")
+    generate.add_argument("-n", type=_integer(1, ADDRESS_LIMIT), default=1, help="how many (default: 1)")
     generate.add_argument("--seed", type=_integer(0, ADDRESS_LIMIT - 1), help="which stream (default: drawn, and told)")
     generate.add_argument(
         "--start", type=_integer(0, ADDRESS_LIMIT - 1), default=0, help="the first index (default: 0)"
     )
-    generate.add_argument("--labels", metavar="A,B,...", help="classes, by index or name: one for all, or one an image")
-    generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
     generate.add_argument(
-        "--scale", type=_integer(1, MAX_SCALE), default=1, help="enlarge by whole pixels (default: 1)"
+        "--labels",
+        metavar="A,B,...",
+        help="classes, by index or name. -o: one for all, or one an image. --out: given out in turn; or `balanced`, "
+        "all of them in turn (the default), or `drawn`, one at random by address",
     )
-    generate.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
+    generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
+
+    file = generate.add_argument_group("one file", f"a grid, a zip or an array of at most {MAX_IMAGES:,} pictures")
+    file.add_argument("-o", "--output", type=Path, metavar="FILE", help=" ".join(FORMATS))
+    file.add_argument("--scale", type=_integer(1, MAX_SCALE), help="enlarge by whole pixels (default: 1)")
+    file.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
+
+    bulk = generate.add_argument_group("a data set", "shards of pictures in a directory; see docs/scaling.md")
+    bulk.add_argument("--out", metavar="DIR", help="a folder, or what fsspec reaches, such as s3://bucket/folder")
+    bulk.add_argument("--format", choices=("webdataset", "parquet", "npy", "files"), help="(default: webdataset)")
+    bulk.add_argument("--image", choices=("png", "webp"), help="what pictures are packed as (default: png)")
+    bulk.add_argument("--shard-size", type=_integer(1, 10**9), metavar="N", help="pictures a shard (default: 10000)")
+    bulk.add_argument(
+        "--engine",
+        nargs="+",
+        metavar=("KIND", "URL"),
+        help="`local`: processes here (the default). `server URL [URL ...]`: through servers. `ray`: on the Ray "
+        "cluster of RAY_ADDRESS, or one of this machine",
+    )
+    bulk.add_argument("--workers", type=_integer(1, 4096), help="processes or actors (default: one a processor or GPU)")
+    bulk.add_argument("--part", type=_part, metavar="I/N", help="only every N-th shard, from the I-th, 0 to N - 1")
+    bulk.add_argument("--verify", action="store_true", help="re-check what is there, and make again what is damaged")
+    bulk.add_argument("--dry-run", action="store_true", help="say what it comes to, and write nothing")
     generate.set_defaults(command=_generate)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the HTTP API")
@@ -102,6 +132,15 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _part(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isascii() and number.isdigit() and count.isascii() and count.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 0/16")
+    if not int(number) < int(count):
+        raise argparse.ArgumentTypeError(f"{text}: the first number must be between 0 and {int(count) - 1}")
+    return int(number), int(count)
+
+
 def _serve(args: argparse.Namespace) -> int:
     # As the first process of a container it would not hear of SIGTERM until the server listens to it. An exception in
     # its place can be lost, amid the import of a library.
@@ -118,6 +157,32 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
+    """One file or a data set, as `-o` or `--out` says; what is for the other is refused, not ignored."""
+    if (args.output is None) == (args.out is None):
+        raise CommandError("give either `-o FILE`, for one file, or `--out DIR`, for a data set.")
+    other = DATA_SET_OPTIONS if args.out is None else FILE_OPTIONS
+    for name in other:
+        if getattr(args, name) not in (None, False):
+            option = name.replace("_", "-")
+            raise CommandError(f"`--{option}` is for {'`--out DIR`' if args.out is None else '`-o FILE`'}.")
+    return _generate_file(args) if args.out is None else _generate_data_set(args)
+
+
+def _generate_data_set(args: argparse.Namespace) -> int:
+    from serving.api.settings import Settings
+    from serving.bulk import command
+    from serving.bulk.errors import BulkError
+
+    try:
+        return command.generate(args, args.models or Settings.from_environment().models)
+    except (BulkError, ValueError) as error:
+        raise CommandError(error) from None
+    except KeyboardInterrupt:
+        print("ganymede: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _generate_file(args: argparse.Namespace) -> int:
     from serving.engine import encoding, generation, images
     from serving.engine.latents import draw_seed
     from serving.engine.repository import ModelError
@@ -126,12 +191,14 @@ def _generate(args: argparse.Namespace) -> int:
     format = FORMATS.get(args.output.suffix.lower())
     if format is None:
         raise CommandError(f"`--output` (={args.output}) must end in {', '.join(FORMATS)}: it says the format.")
+    if args.n > MAX_IMAGES:
+        raise CommandError(f"`-n` (={args.n}) must be at most {MAX_IMAGES} for one file; `--out DIR` takes any number.")
     models = _load(args)
     if args.model not in models:
         raise CommandError(f"there is no model `{args.model}`; there are {', '.join(models)}.")
     model = models[args.model]
     seed = draw_seed() if args.seed is None else args.seed
-    layout = encoding.Layout(args.columns or images.square_columns(args.n), args.scale)
+    layout = encoding.Layout(args.columns or images.square_columns(args.n), args.scale or 1)
     try:
         runtime = Runtime(model)
         plan = generation.sample(

@@ -1,0 +1,43 @@
+"""What a run will come to, from a short measurement: nothing of it is kept."""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from serving.bulk import packing
+from serving.bulk.job import Job, Shard
+from serving.bulk.sources import BATCH, Source
+from serving.bulk.storage import digest
+
+SECONDS = 2.0
+MOST = 64 * BATCH
+
+
+@dataclass(frozen=True)
+class Estimate:
+    shards: int
+    images: int
+    bytes: int  # of all shards
+    images_per_second: float  # of one worker
+    measured: int  # pictures that were made to know
+
+
+def estimate(job: Job, source: Source) -> Estimate:
+    """Makes the first pictures of the job, packed as they would be, for about two seconds on this thread."""
+    shard = Shard(0, job.start, min(job.n, MOST))
+    warm_up = replace(shard, n=min(job.n, BATCH))
+    for _ in source.batches(job, warm_up):
+        pass
+    with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
+        folder, made, began = Path(name), 0, time.perf_counter()
+        writer = packing.writer(job, shard, folder)
+        for batch in source.batches(job, shard):
+            writer.add(batch.start, batch.pictures, batch.labels)
+            made += len(batch.pictures)
+            if time.perf_counter() - began > SECONDS:
+                break
+        writer.close()
+        seconds = time.perf_counter() - began
+        written = sum(digest(folder / name).bytes for name in writer.files)
+    return Estimate(len(job.shards()), job.n, round(written / made * job.n), made / seconds, made)

@@ -1,0 +1,67 @@
+"""Which class each picture of a conditional model has: a rule over addresses, so that any part can be made anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from serving.bulk.errors import BulkError
+
+# The label of an address is drawn from the far end of the counter of its Philox stream, whose beginning is its latent.
+LABEL_COUNTER = np.array([0, 0, 0, 1 << 63], np.uint64)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """fixed: `labels` in turn, by index; balanced: all classes in turn, by index; drawn: one at random by address."""
+
+    kind: Literal["fixed", "balanced", "drawn"]
+    classes: int
+    labels: tuple[int, ...] = ()
+
+    def of(self, seed: int, start: int, n: int) -> list[int]:
+        """The classes of the pictures at (seed, start) to (seed, start + n - 1)."""
+        if self.kind == "drawn":
+            return _drawn(seed, start, n, self.classes)
+        turn = self.labels if self.kind == "fixed" else range(self.classes)
+        return [turn[index % len(turn)] for index in range(start, start + n)]
+
+    def settings(self) -> Any:
+        return list(self.labels) if self.kind == "fixed" else self.kind
+
+
+def label_rule(text: str | None, model: str, classes: Sequence[str] | None) -> LabelRule | None:
+    """`balanced` (as without a text), `drawn`, or a list such as "3,5,seven"; None for an unconditional model.
+
+    Names go before indices. Raises BulkError.
+    """
+    if classes is None:
+        if text is not None:
+            raise BulkError(f"`labels` (={text}) is for conditional models; {model} has no classes.")
+        return None
+    if text is None or text == "balanced":
+        return LabelRule("balanced", len(classes))
+    if text == "drawn":
+        return LabelRule("drawn", len(classes))
+    return LabelRule("fixed", len(classes), tuple(_class(label, classes) for label in text.split(",")))
+
+
+def _class(label: str, classes: Sequence[str]) -> int:
+    if label in classes:
+        return classes.index(label)
+    if label.isascii() and label.isdigit() and int(label) < len(classes):
+        return int(label)
+    allowed = f"an index between 0 and {len(classes) - 1}, one of {', '.join(classes)}"
+    raise BulkError(f"`labels` (={label}) must be {allowed}, `balanced` or `drawn`.")
+
+
+def _drawn(seed: int, start: int, n: int, classes: int) -> list[int]:
+    philox = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=LABEL_COUNTER)
+    generator, state = np.random.Generator(philox), philox.state
+    labels: list[int] = []
+    for index in range(start, start + n):
+        state["state"]["key"][1] = index
+        philox.state = state
+        labels.append(int(generator.integers(classes)))
+    return labels

@@ -1,0 +1,119 @@
+"""Workers as processes of this machine: the local engine, and the server engine, whose pictures come by HTTP.
+
+A worker is told one shard at a time, through a pipe. One that is lost is replaced and its shard made again. When this
+process goes, its end of the pipes goes with it, and the workers end: none is left behind, whatever ended it.
+"""
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from serving.bulk.errors import BulkError
+from serving.bulk.job import Job, Shard
+from serving.bulk.sources import Source
+from serving.bulk.statistics import Statistics
+from serving.bulk.storage import Store
+from serving.bulk.worker import Worker
+
+MOST_LOSSES = 3  # of workers at one shard: what kills each of them will kill the next
+# Not forked: threads of ONNX Runtime and of the client do not survive that.
+CONTEXT = multiprocessing.get_context("spawn")
+
+MakeSource = Callable[[], Source]  # in the worker's process; it and what it holds must pickle
+
+
+@dataclass
+class Hand:
+    """A worker's process, seen from here."""
+
+    process: BaseProcess
+    pipe: Connection
+    shard: Shard | None = None
+
+    def give(self, shard: Shard) -> None:
+        self.shard = shard
+        self.pipe.send(shard)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+
+
+def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, workers: int) -> Generator[Statistics]:
+    """Makes all `shards`, giving each one's statistics as it is done. Raises BulkError; closing it ends the workers."""
+    todo = deque(shards)
+    losses: dict[int, int] = {}
+    hands: list[Hand] = []
+    try:
+        hands += [_hire(job, store, source) for _ in range(min(workers, len(todo)))]
+        for hand in hands:
+            hand.give(todo.popleft())
+        while busy := [hand for hand in hands if hand.shard is not None]:
+            for pipe in wait([hand.pipe for hand in busy]):
+                hand = next(hand for hand in busy if hand.pipe is pipe)
+                shard = hand.shard
+                assert shard is not None
+                try:
+                    outcome = hand.pipe.recv()
+                except (EOFError, OSError):
+                    losses[shard.number] = losses.get(shard.number, 0) + 1
+                    if losses[shard.number] >= MOST_LOSSES:
+                        raise BulkError(_lost(hand, shard)) from None
+                    hand.end()
+                    hands[hands.index(hand)] = hand = _hire(job, store, source)
+                    hand.give(shard)
+                    continue
+                if isinstance(outcome, BulkError):
+                    raise outcome
+                hand.shard = None
+                if todo:
+                    hand.give(todo.popleft())
+                yield outcome
+    finally:
+        for hand in hands:
+            hand.end()
+
+
+def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_work, args=(theirs, job, store.url, source), daemon=True)
+    process.start()
+    theirs.close()
+    return Hand(process, ours)
+
+
+def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
+    """A worker's life: shards in, statistics or an error out, until nobody is at the other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    signal.signal(signal.SIGTERM, _leave)
+    made: Any = None
+    while True:
+        try:
+            shard = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            made = made or Worker(job, source(), Store(url))
+            pipe.send(made.make(shard))
+        except BulkError as error:
+            pipe.send(BulkError(str(error)))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _leave(number: int, frame: object) -> None:
+    """By an exception, so that what is staged is removed on the way."""
+    raise SystemExit(128 + number)
+
+
+def _lost(hand: Hand, shard: Shard) -> str:
+    hand.process.join()
+    code = hand.process.exitcode or 0
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"{MOST_LOSSES} workers were lost at {shard.name}, the last by {how}; run the same command to go on."

@@ -1,0 +1,149 @@
+"""A data set, from its settings to its manifest: what is there is kept, and what is missing is made."""
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from serving.bulk.errors import BulkError
+from serving.bulk.job import Job, Shard
+from serving.bulk.statistics import Statistics, manifest
+from serving.bulk.storage import OWN, Store
+
+SETTINGS = f"{OWN}/settings.json"
+MANIFEST = "manifest.json"
+CHECKS = 4  # files that are read at a time to be checked
+
+Engine = Callable[[Job, Sequence[Shard], Store], Generator[Statistics]]  # closing it ends its workers
+
+
+class Part(NamedTuple):
+    """The `number`-th of `of` machines makes every `of`-th shard."""
+
+    number: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    made: int  # shards
+    kept: int  # that were there
+    damaged: tuple[str, ...]  # that were there and not what they should be; made again
+    whole: bool  # all shards of the job are there, and the manifest with them
+
+
+class Progress:
+    """Hears of what is done; `progress.Bar` shows it."""
+
+    def begin(self, job: Job, images: int, shards: int) -> None: ...
+    def shard(self, statistics: Statistics) -> None: ...
+    def end(self) -> None: ...
+
+
+def begun_with(store: Store) -> dict[str, Any] | None:
+    """The settings a directory was begun with, None where it was not. Raises BulkError where they cannot be read."""
+    text = store.read(SETTINGS)
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        raise BulkError(
+            f"{store.url}: {SETTINGS} is damaged; delete it to begin anew with the settings given."
+        ) from None
+
+
+def generate(
+    job: Job,
+    store: Store,
+    engine: Engine,
+    *,
+    part: Part = Part(),  # noqa: B008 - a constant
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Makes what is missing of `job` in `store`, and with `verify` what is damaged.
+
+    The manifest comes with the last shard, whichever part that is of. Raises BulkError; the same call goes on.
+    """
+    _settle(job, store)
+    store.clean()
+    shards = [shard for shard in job.shards() if shard.number % part.of == part.number]
+    known = _known(store)
+    there = {shard.number: known[shard.number] for shard in shards if _is_there(store, shard, known)}
+    damaged: list[str] = []
+    if verify:
+        damaged = _damaged(store, [there[number] for number in sorted(there)])
+        there = {number: found for number, found in there.items() if found.shard.name not in damaged}
+    todo = [shard for shard in shards if shard.number not in there]
+    progress = progress or Progress()
+    progress.begin(job, sum(shard.n for shard in todo), len(todo))
+    try:
+        if todo:
+            with closing(engine(job, todo, store)) as made:
+                for statistics in made:
+                    known[statistics.shard.number] = statistics
+                    progress.shard(statistics)
+    finally:
+        progress.end()
+        store.clean()
+    whole = _finish(job, store, part, known)
+    return Outcome(len(todo), len(there), tuple(damaged), whole)
+
+
+def _settle(job: Job, store: Store) -> None:
+    """Begins the directory, or goes on with it where it was begun with the same settings."""
+    wanted = json.loads(json.dumps(job.settings()))
+    found = begun_with(store)
+    if found is None:
+        store.write(SETTINGS, (json.dumps(wanted, indent=1) + "\n").encode())
+        return
+    differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    if differing:
+        told = "; ".join(
+            f"`{name}` was {_shown(found.get(name))} and is {_shown(wanted.get(name))}" for name in differing
+        )
+        raise BulkError(f"{store.url} was begun with other settings: {told}. Give those, or another directory.")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _known(store: Store) -> dict[int, Statistics]:
+    """By number, all whose statistics are there."""
+    found = [Statistics.parse(text) for text in store.read_all(f"{OWN}/shards").values()]
+    return {statistics.shard.number: statistics for statistics in found if statistics is not None}
+
+
+def _is_there(store: Store, shard: Shard, known: dict[int, Statistics]) -> bool:
+    """By its statistics and its files' sizes; whether they hold what they should, `verify` finds out."""
+    statistics = known.get(shard.number)
+    if statistics is None or statistics.shard != shard:
+        return False
+    sizes = {name: store.size(name) for name in statistics.files}
+    return all(size in (-1, statistics.files[name].bytes) for name, size in sizes.items())
+
+
+def _damaged(store: Store, shards: Sequence[Statistics]) -> list[str]:
+    def check(statistics: Statistics) -> bool:
+        return all(store.digest(name) == digest for name, digest in statistics.files.items())
+
+    with ThreadPoolExecutor(CHECKS) as pool:
+        sound = list(pool.map(check, shards))
+    return [statistics.shard.name for statistics, good in zip(shards, sound, strict=True) if not good]
+
+
+def _finish(job: Job, store: Store, part: Part, known: dict[int, Statistics]) -> bool:
+    """Writes the manifest where all shards are there; of several parts, whichever is last finds them."""
+    if part.of > 1:
+        known = _known(store)
+    shards = job.shards()
+    if not all(shard.number in known for shard in shards):
+        return False
+    text = manifest(job, [known[shard.number] for shard in shards])
+    if store.read(MANIFEST) != text:
+        store.write(MANIFEST, text)
+    return True

@@ -1,0 +1,183 @@
+"""Where shards lie: a folder of this machine, or anything that fsspec reaches, such as s3://bucket/folder.
+
+Nothing is ever seen half-written. On local disks a file is staged beside its place, synced, and renamed. Elsewhere it
+is staged on this machine and uploaded: an object store shows an object when it is whole, and on anything else it gets
+a temporary name first.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from serving.bulk.errors import BulkError
+
+OWN = "_ganymede"  # readers of data sets pass over names that begin so
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}  # an upload is atomic, a rename a copy
+CHUNK = 1 << 20
+
+
+class Digest(NamedTuple):
+    bytes: int
+    sha256: str  # of a folder: over its files' own, by name
+
+
+class Store:
+    """A directory. Names within it have forward slashes."""
+
+    def __init__(self, url: str):
+        """Raises BulkError where fsspec does not know how to reach it."""
+        self.url = url
+        try:
+            fs, root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise BulkError(f"`out` (={url}) cannot be reached: {error}.") from None
+        self._fs: Any = fs
+        self._root: str = root.rstrip("/")
+        self._local = isinstance(fs, LocalFileSystem)
+        protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+        self._atomic = bool(protocols & OBJECT_STORES)
+
+    def read(self, name: str) -> bytes | None:
+        """None where there is no such file."""
+        try:
+            return self._fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, folder: str) -> dict[str, bytes]:
+        """Every file of a folder, by name; remote ones are asked for together."""
+        found = self._list(folder)
+        contents = self._fs.cat(list(found.values()), on_error="omit") if found else {}
+        return {name: contents[path] for name, path in found.items() if path in contents}
+
+    def write(self, name: str, data: bytes) -> None:
+        with self.staging() as folder:
+            path = folder / name.rpartition("/")[2]
+            path.write_bytes(data)
+            self.commit(path, name)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of this machine for what is not whole yet; it goes with all that is still in it."""
+        if not self._local:
+            with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
+                yield Path(folder)
+            return
+        parent = Path(self._path(f"{OWN}/staging"))
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{socket.gethostname()}.{os.getpid()}.", dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Removes what processes of this machine that are no more have left in staging."""
+        if not self._local:
+            return
+        for folder in Path(self._path(f"{OWN}/staging")).glob(f"{socket.gethostname()}.*"):
+            if not Path(f"/proc/{folder.name.split('.')[-2]}").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            Path(self._path(f"{OWN}/staging")).rmdir()
+
+    def commit(self, path: Path, name: str) -> None:
+        """Puts a whole file, or folder of files, of this machine in its place, over what is there."""
+        target = self._path(name)
+        if self._local:
+            _sync(path)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and Path(target).exists():
+                shutil.rmtree(target)
+            os.replace(path, target)
+        elif path.is_dir():
+            # No store renames a folder at once: the shard counts once its statistics are there, which come after.
+            self.remove(name)
+            self._fs.put(f"{path}/", f"{target}/", recursive=True)
+        elif self._atomic:
+            self._fs.put_file(str(path), target)
+        else:
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            partial = f"{self._path(OWN)}/staging/{path.name}.{os.getpid()}"
+            self._fs.makedirs(partial.rpartition("/")[0], exist_ok=True)
+            self._fs.put_file(str(path), partial)
+            self._fs.mv(partial, target)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where there is none; of a folder, -1: its files are not asked."""
+        try:
+            info = self._fs.info(self._path(name))
+        except FileNotFoundError:
+            return None
+        return -1 if info["type"] == "directory" else int(info["size"])
+
+    def digest(self, name: str) -> Digest | None:
+        """Read anew, whole. None where it is not there."""
+        self._fs.invalidate_cache()
+        size = self.size(name)
+        if size is None:
+            return None
+        if size >= 0:
+            return self._digest_of(self._path(name))
+        return _combined({file: self._digest_of(path) for file, path in self._list(name).items()})
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._path(name), recursive=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _list(self, folder: str) -> dict[str, str]:
+        """The files of a folder: name -> path."""
+        try:
+            found = self._fs.ls(self._path(folder), detail=True)
+        except FileNotFoundError:
+            return {}
+        return {entry["name"].rpartition("/")[2]: entry["name"] for entry in found if entry["type"] == "file"}
+
+    def _digest_of(self, path: str) -> Digest:
+        with self._fs.open(path, "rb") as stream:
+            return _digest(stream)
+
+
+def digest(path: Path) -> Digest:
+    """Of a file, or a folder of files, of this machine."""
+    if path.is_dir():
+        return _combined({file.name: digest(file) for file in path.iterdir()})
+    with path.open("rb") as stream:
+        return _digest(stream)
+
+
+def _digest(stream: Any) -> Digest:
+    sha256, size = hashlib.sha256(), 0
+    while data := stream.read(CHUNK):
+        sha256.update(data)
+        size += len(data)
+    return Digest(size, sha256.hexdigest())
+
+
+def _combined(digests: dict[str, Digest]) -> Digest:
+    """As `sha256sum *` in the folder prints it, and of that text."""
+    lines = "".join(f"{digests[name].sha256}  {name}\n" for name in sorted(digests))
+    return Digest(sum(found.bytes for found in digests.values()), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _sync(path: Path) -> None:
+    """To the disk, so that after a power cut a name never leads to half a file. A folder's files are many and small:
+    they are left to the system, and `verify` finds what a power cut took."""
+    if path.is_file():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

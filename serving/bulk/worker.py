@@ -1,0 +1,41 @@
+"""Makes shards, one at a time: what every engine runs, in as many processes as it has."""
+
+import errno
+import os
+
+from serving.bulk import packing
+from serving.bulk.errors import BulkError
+from serving.bulk.job import Job, Shard
+from serving.bulk.sources import Source
+from serving.bulk.statistics import Statistics, Tally
+from serving.bulk.storage import Store, digest
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Worker:
+    def __init__(self, job: Job, source: Source, store: Store):
+        self._job = job
+        self._source = source
+        self._store = store
+
+    def make(self, shard: Shard) -> Statistics:
+        """The shard, in place with its statistics. Raises BulkError; then there is nothing of it."""
+        tally = Tally(self._job.subject.channels)
+        try:
+            with self._store.staging() as folder:
+                writer = packing.writer(self._job, shard, folder)
+                for batch in self._source.batches(self._job, shard):
+                    writer.add(batch.start, batch.pictures, batch.labels)
+                    tally.add(batch.pictures, batch.labels)
+                writer.close()
+                statistics = Statistics(shard, {name: digest(folder / name) for name in writer.files}, tally)
+                for name in writer.files:
+                    self._store.commit(folder / name, name)
+            self._store.write(Statistics.name(shard), statistics.document())
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            remedy = "make room, and" if error.errno in FULL else "mend that, and"
+            message = f"{self._store.url} cannot be written: {reason}; {remedy} run the same command to go on."
+            raise BulkError(message) from error
+        return statistics
