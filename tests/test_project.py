@@ -19,7 +19,7 @@ import serving
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {name: (ROOT / "requirements" / f"{name}.txt").read_text() for name in ("serve", "train", "dev")}
-EXTRAS = {"serve": ["serve", "client"], "train": ["train"], "dev": ["serve", "client", "train", "dev"]}
+EXTRAS = {"serve": ["serve", "client"], "train": ["train"], "dev": ["serve", "client", "bulk", "ray", "train", "dev"]}
 # The first versions without a publicly known advisory.
 FLOORS = {
     "bentoml": "1.4.39",
@@ -78,6 +78,15 @@ def test_serving_installs_no_training_package():
     training_only = {"torch", "torchvision", "onnx", "onnxscript", "torch-fidelity", "dicebear-core", "triton"}
     assert pins("serve").keys() & training_only == set()
     assert pins("train").keys() >= training_only
+
+
+def test_serving_installs_nothing_of_bulk_generation():
+    assert pins("serve").keys() & {"ray", "pyarrow", "pandas", "datasets", "webdataset"} == set()
+
+
+def test_the_client_installs_three_packages_and_what_they_need():
+    names = {Requirement(text).name for text in PROJECT["optional-dependencies"]["client"]}
+    assert names == {"httpx2", "numpy", "pillow"}
 
 
 @pytest.mark.parametrize("lock", ["serve", "train"])

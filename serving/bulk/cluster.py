@@ -23,10 +23,14 @@ from serving.engine.repository import Model
 class Maker:
     """What an actor holds. A row is the number of a shard; out comes its statistics document, or an error's text."""
 
-    def __init__(self, job: Job, shards: dict[int, Shard], url: str, files: dict[str, bytes]):
-        self._shards = shards
+    def __init__(self, job: Job, url: str, files: list[Any]):
+        """files: the one reference to the model's, in a list because Ray would look a bare one up too early."""
+        import ray
+
+        self._job = job
         self._folder = tempfile.TemporaryDirectory(prefix="ganymede-model-")
-        for name, data in files.items():
+        contents: Any = ray.get(files[0])
+        for name, data in contents.items():
             Path(self._folder.name, name).write_bytes(data)
         self._worker = Worker(job, LocalSource(Path(self._folder.name)), Store(url))
 
@@ -34,7 +38,7 @@ class Maker:
         statistics, errors = [], []
         for number in rows["shard"]:
             try:
-                statistics.append(self._worker.make(self._shards[int(number)]).document())
+                statistics.append(self._worker.make(self._job.shard(int(number))).document())
                 errors.append("")
             except BulkError as error:  # an exception would be tried again, and shown as Ray shows them
                 statistics.append(b"")
@@ -78,14 +82,13 @@ def _run(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
-    files = {name: model.read(name) for name in model.files} | {
-        "model.json": (model.folder / "model.json").read_bytes()
-    }
+    document = {"model.json": (model.folder / "model.json").read_bytes()}
+    files = ray.put(document | {name: model.read(name) for name in model.files})  # lives until the run ends
     count = min(workers or gpus or cpus, len(shards))
     rows = ray.data.from_items([{"shard": shard.number} for shard in shards], override_num_blocks=len(shards))
     made = rows.map_batches(
         Maker,
-        fn_constructor_args=(job, {shard.number: shard for shard in shards}, store.url, files),
+        fn_constructor_args=(job, store.url, [files]),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=count),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),

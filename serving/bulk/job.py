@@ -58,10 +58,12 @@ class Job:
     labels: LabelRule | None
     truncation: float | None
 
+    def shard(self, number: int) -> Shard:
+        before = number * self.shard_size
+        return Shard(number, self.start + before, min(self.shard_size, self.n - before))
+
     def shards(self) -> list[Shard]:
-        size = self.shard_size
-        count = -(-self.n // size)
-        return [Shard(i, self.start + i * size, min(size, self.n - i * size)) for i in range(count)]
+        return [self.shard(number) for number in range(-(-self.n // self.shard_size))]
 
     def settings(self) -> dict[str, Any]:
         """As they stand in the directory: what differs here would make other bytes."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from serving.bulk.errors import BulkError
+from serving.bulk.errors import BulkError, unwritable
 from serving.bulk.job import Job, Shard
 from serving.bulk.statistics import Statistics, manifest
 from serving.bulk.storage import OWN, Store
@@ -44,11 +44,11 @@ class Progress:
 
 def begun_with(store: Store) -> dict[str, Any] | None:
     """The settings a directory was begun with, None where it was not. Raises BulkError where they cannot be read."""
-    text = store.read(SETTINGS)
-    if text is None:
-        return None
     try:
-        return dict(json.loads(text))
+        text = store.read(SETTINGS)
+        return None if text is None else dict(json.loads(text))
+    except OSError as error:
+        raise BulkError(f"{store.url} cannot be read: {error.strerror or error}.") from error
     except ValueError:
         raise BulkError(
             f"{store.url}: {SETTINGS} is damaged; delete it to begin anew with the settings given."
@@ -68,6 +68,13 @@ def generate(
 
     The manifest comes with the last shard, whichever part that is of. Raises BulkError; the same call goes on.
     """
+    try:
+        return _generate(job, store, engine, part, verify, progress or Progress())
+    except OSError as error:
+        raise unwritable(store.url, error) from error
+
+
+def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, progress: Progress) -> Outcome:
     _settle(job, store)
     store.clean()
     shards = [shard for shard in job.shards() if shard.number % part.of == part.number]
@@ -78,7 +85,6 @@ def generate(
         damaged = _damaged(store, [there[number] for number in sorted(there)])
         there = {number: found for number, found in there.items() if found.shard.name not in damaged}
     todo = [shard for shard in shards if shard.number not in there]
-    progress = progress or Progress()
     progress.begin(job, sum(shard.n for shard in todo), len(todo))
     try:
         if todo:

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from serving.bulk.errors import BulkError
 
-OWN = "_ganymede"  # readers of data sets pass over names that begin so
+OWN = "_ganymede"  # Arrow and Spark pass over names that begin so
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}  # an upload is atomic, a rename a copy
 CHUNK = 1 << 20
 

@@ -1,16 +1,11 @@
 """Makes shards, one at a time: what every engine runs, in as many processes as it has."""
 
-import errno
-import os
-
 from serving.bulk import packing
-from serving.bulk.errors import BulkError
+from serving.bulk.errors import unwritable
 from serving.bulk.job import Job, Shard
 from serving.bulk.sources import Source
 from serving.bulk.statistics import Statistics, Tally
 from serving.bulk.storage import Store, digest
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Worker:
@@ -34,8 +29,5 @@ class Worker:
                     self._store.commit(folder / name, name)
             self._store.write(Statistics.name(shard), statistics.document())
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            remedy = "make room, and" if error.errno in FULL else "mend that, and"
-            message = f"{self._store.url} cannot be written: {reason}; {remedy} run the same command to go on."
-            raise BulkError(message) from error
+            raise unwritable(self._store.url, error) from error
         return statistics

@@ -1,0 +1,130 @@
+"""The shards are the same bytes whichever engine made them, in whatever order, with however many workers."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from directories import contents, manifest
+from fault_proxy import Fault, proxied
+from server import Server
+
+FORMATS = ["webdataset", "parquet", "npy", "files"]
+
+
+def job(format: str) -> list[object]:
+    return ["tiny-cgan", "-n", 700, "--seed", 7, "--shard-size", 300, "--format", format, "--labels", "drawn"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_local_and_server_make_the_same_bytes(generate: Any, server: Server, tmp_path: Path, format: str):
+    local, three, remote = (tmp_path / name for name in ("local", "three", "remote"))
+    generate(*job(format), "--out", local, "--workers", 1)
+    generate(*job(format), "--out", three, "--workers", 3)
+    generate(*job(format), "--out", remote, "--engine", "server", server.url, server.url)
+    found = contents(local)
+    assert len([name for name in found if name.startswith("shard-")]) >= 3
+    assert found == contents(three) == contents(remote)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes(generate: Any, tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    generate(*job("webdataset"), "--out", tmp_path / "local")
+    generate(*job("webdataset"), "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2, env=environment)
+    assert contents(tmp_path / "local") == contents(tmp_path / "ray")
+
+
+def test_parts_made_anywhere_in_any_order_are_the_whole(generate: Any, tmp_path: Path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    generate(*job("webdataset"), "--out", whole)
+    for part in ("2/3", "0/3"):
+        said = generate(*job("webdataset"), "--out", parts, "--part", part)
+        assert "other parts are still to come" in said.stdout and not (parts / "manifest.json").exists()
+    generate(*job("webdataset"), "--out", parts, "--part", "1/3")
+    assert contents(whole) == contents(parts)
+
+
+def test_a_shard_does_not_depend_on_the_range_it_is_cut_from(generate: Any, tmp_path: Path):
+    """The second shard of a longer range is the first of one that starts there."""
+    generate("tiny-style", "-n", 60, "--seed", 7, "--shard-size", 30, "--out", tmp_path / "a")
+    generate("tiny-style", "-n", 30, "--seed", 7, "--shard-size", 30, "--start", 30, "--out", tmp_path / "b")
+    assert (tmp_path / "a" / "shard-000001.tar").read_bytes() == (tmp_path / "b" / "shard-000000.tar").read_bytes()
+
+
+def test_the_manifest_says_what_there_is(generate: Any, tmp_path: Path, http: Any):
+    import hashlib
+
+    import numpy as np
+
+    generate(*job("npy"), "--out", tmp_path)
+    found = manifest(tmp_path)
+    assert (found["images"], found["n"], found["addresses"]) == (700, 700, {"seed": 7, "first": 0, "last": 699})
+    assert found["model_sha256"] == http.get("/v1/models/tiny-cgan").json()["sha256"]
+    assert found["versions"]["ganymede"]
+    files = [entry for shard in found["shards"] for entry in shard["files"]]
+    assert found["bytes"] == sum(entry["bytes"] for entry in files)
+    for entry in files:
+        data = (tmp_path / entry["file"]).read_bytes()
+        assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    pixels = np.concatenate([np.load(path) for path in sorted(tmp_path.glob("shard-??????.npy"))])
+    labels = np.concatenate([np.load(path) for path in sorted(tmp_path.glob("*.labels.npy"))])
+    assert found["mean"] == pytest.approx([pixels.mean()], abs=1e-5)
+    assert found["std"] == pytest.approx([pixels.std()], abs=1e-5)
+    assert found["label_counts"] == {str(label): int((labels == label).sum()) for label in range(10)}
+    assert [shard["start"] for shard in found["shards"]] == [0, 300, 600]
+
+
+@pytest.fixture
+def second(server: Server) -> Iterator[Any]:
+    with proxied(server.port) as proxy:
+        yield proxy
+
+
+def test_a_server_that_fails_is_made_up_for_by_another(generate: Any, server: Server, second: Any, tmp_path: Path):
+    second.faults = [Fault("reset", 0) if i else Fault("delay", 10**9) for i in range(500)]  # answers only at first
+    generate(*job("webdataset"), "--out", tmp_path / "local")
+    generate(*job("webdataset"), "--out", tmp_path / "remote", "--engine", "server", server.url, second.url)
+    assert contents(tmp_path / "local") == contents(tmp_path / "remote")
+    assert second.connections > 1, "it was asked"
+
+
+def test_without_any_server_it_is_one_line_and_exit_code_1(generate: Any, tmp_path: Path):
+    said = generate(*job("npy"), "--out", tmp_path, "--engine", "server", "http://127.0.0.1:9", code=1)
+    assert said.stderr.count("\n") == 1 and "http://127.0.0.1:9" in said.stderr
+
+
+def test_servers_with_other_files_of_the_model_are_refused(
+    generate: Any, server: Server, repository_folder: Path, serve: Any, tmp_path: Path
+):
+    import hashlib
+    import shutil
+
+    from tiny_models import generator
+
+    other = tmp_path / "models"
+    shutil.copytree(repository_folder, other)
+    data, path = generator(conditional=True, seed=9), other / "tiny-cgan" / "generator.onnx"
+    path.write_bytes(data)
+    document = json.loads((other / "tiny-cgan" / "model.json").read_text())
+    document["files"]["generator.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (other / "tiny-cgan" / "model.json").write_text(json.dumps(document))
+    with serve("--models", str(other)) as odd:
+        said = generate(*job("npy"), "--out", tmp_path / "out", "--engine", "server", server.url, odd.url, code=1)
+    assert "has other files of tiny-cgan" in said.stderr and odd.url in said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (["gpu"], "`engine` (=gpu) must be local, server URL [URL ...], or ray."),
+        (["server"], "`engine server` needs the URLs"),
+        (["local", "http://127.0.0.1:9"], "`engine local` takes nothing after it"),
+    ],
+)
+def test_a_wrong_engine_is_told(generate: Any, tmp_path: Path, engine: list[str], message: str):
+    assert message in generate(*job("npy"), "--out", tmp_path, "--engine", *engine, code=1).stderr

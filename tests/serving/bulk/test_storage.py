@@ -1,0 +1,121 @@
+"""What lies elsewhere is the same as what lies here, and nothing is ever seen half-written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from directories import contents
+from serving.bulk.engines import Local
+from serving.bulk.errors import BulkError
+from serving.bulk.job import Job, plan
+from serving.bulk.run import generate
+from serving.bulk.sources import LocalSource
+from serving.bulk.storage import Store
+from serving.bulk.worker import Worker
+
+
+class Watched(MemoryFileSystem):
+    """Not this machine's disk, and no rename: a move is a copy. Notes every name that was written to, in order."""
+
+    protocol = "watched"
+    store: dict[str, Any] = {}  # noqa: RUF012 - its parent's own way
+    pseudo_dirs = [""]  # noqa: RUF012
+    written: list[str] = []  # noqa: RUF012
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return super()._strip_protocol(path.replace("watched://", "memory://"))
+
+    def _open(self, path: str, *arguments: Any, **options: Any) -> Any:
+        if "w" in [*arguments, options.get("mode", "rb")][0]:
+            self.written.append(path)
+        return super()._open(path, *arguments, **options)
+
+    def cp_file(self, path1: str, path2: str, **options: Any) -> None:
+        self.written.append(path2)
+        super().cp_file(path1, path2, **options)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Watched]:
+    fsspec.register_implementation("watched", Watched, clobber=True)
+    Watched.written.clear()
+    yield Watched()
+    Watched.store.clear()
+    Watched.pseudo_dirs[:] = [""]
+
+
+def make(job: Job, store: Store, folder: Path, *, verify: bool = False) -> Any:
+    """In this process, whose memory the store is."""
+
+    def engine(job: Job, shards: Any, store: Store) -> Any:
+        worker = Worker(job, LocalSource(folder), store)
+        yield from (worker.make(shard) for shard in shards)
+
+    return generate(job, store, engine, verify=verify)
+
+
+def job(folder: Path, format: str) -> Job:
+    return plan(Local(folder).subject, n=50, seed=7, shard_size=20, format=format)
+
+
+@pytest.mark.parametrize("format", ["webdataset", "parquet", "npy", "files"])
+def test_a_store_elsewhere_holds_what_a_folder_here_does(
+    repository_folder: Path, tmp_path: Path, elsewhere: Watched, format: str
+):
+    model = repository_folder / "tiny-cgan"
+    make(job(model, format), Store(str(tmp_path)), model)
+    outcome = make(job(model, format), Store("watched://bucket/set"), model)
+    assert outcome.made == 3 and outcome.whole
+    found = {path.removeprefix("/bucket/set/"): elsewhere.cat_file(path) for path in elsewhere.find("/bucket/set")}
+    assert found == contents(tmp_path)
+    again = make(job(model, format), Store("watched://bucket/set"), model)
+    assert (again.made, again.kept) == (0, 3)
+
+
+def test_elsewhere_a_file_has_another_name_until_it_is_whole(repository_folder: Path, elsewhere: Watched):
+    model = repository_folder / "tiny-cgan"
+    make(job(model, "webdataset"), Store("watched://bucket/set"), model)
+    shards = [name for name in elsewhere.written if name.endswith(".tar")]
+    assert shards == [f"/bucket/set/shard-{i:06}.tar" for i in range(3)], "each once, by a move"
+    uploads = [name for name in elsewhere.written if "/_ganymede/staging/" in name]
+    assert len(uploads) == 8, "settings, three shards, their statistics, the manifest"
+    places = [elsewhere.written.index(f"/bucket/set/shard-{i:06}.tar") for i in range(3)]
+    notes = [elsewhere.written.index(f"/bucket/set/_ganymede/shards/shard-{i:06}.json") for i in range(3)]
+    assert all(place < note for place, note in zip(places, notes, strict=True)), "the statistics come after the shard"
+    assert elsewhere.written[-1] == "/bucket/set/manifest.json"
+
+
+def test_an_object_store_is_given_each_object_once(repository_folder: Path, elsewhere: Watched, monkeypatch: Any):
+    monkeypatch.setattr("serving.bulk.storage.OBJECT_STORES", {"watched"})
+    model = repository_folder / "tiny-cgan"
+    make(job(model, "webdataset"), Store("watched://bucket/set"), model)
+    assert len(elsewhere.written) == len(set(elsewhere.written)) == 8
+    assert not [name for name in elsewhere.written if "staging" in name]
+
+
+def test_what_is_damaged_elsewhere_is_found_and_made_again(repository_folder: Path, elsewhere: Watched):
+    model = repository_folder / "tiny-cgan"
+    store = Store("watched://bucket/set")
+    make(job(model, "files"), store, model)
+    before = {path: elsewhere.cat_file(path) for path in elsewhere.find("/bucket/set")}
+    elsewhere.pipe_file("/bucket/set/shard-000001/000000000023.png", b"no picture")
+    elsewhere.rm("/bucket/set/shard-000002", recursive=True)
+    outcome = make(job(model, "files"), store, model, verify=True)
+    assert outcome.damaged == ("shard-000001",) and (outcome.made, outcome.kept) == (2, 1)
+    assert {path: elsewhere.cat_file(path) for path in elsewhere.find("/bucket/set")} == before
+
+
+def test_a_store_that_nobody_knows_is_told():
+    with pytest.raises(BulkError, match=r"`out` \(=nowhere://x\) cannot be reached"):
+        Store("nowhere://x")
+
+
+def test_a_folder_that_cannot_be_written_is_told(generate: Any, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    said = generate("tiny-dcgan", "-n", 5, "--seed", 7, "--out", tmp_path / "file" / "out", code=1)
+    assert said.stderr.count("\n") == 1 and "cannot be read: Not a directory" in said.stderr
