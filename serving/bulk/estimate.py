@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.bulk import packing
@@ -25,10 +25,14 @@ class Estimate:
 
 def estimate(job: Job, source: Source) -> Estimate:
     """Makes the first pictures of the job, packed as they would be, for about two seconds on this thread."""
-    shard = Shard(0, job.start, min(job.n, MOST))
-    warm_up = replace(shard, n=min(job.n, BATCH))
-    for _ in source.batches(job, warm_up):
-        pass
+    _measure(job, source, min(job.n, BATCH))  # the first batch also loads libraries
+    made, written, seconds = _measure(job, source, min(job.n, MOST))
+    return Estimate(len(job.shards()), job.n, round(written / made * job.n), made / seconds, made)
+
+
+def _measure(job: Job, source: Source, n: int) -> tuple[int, int, float]:
+    """Pictures made, bytes and seconds."""
+    shard = Shard(0, job.start, n)
     with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
         folder, made, began = Path(name), 0, time.perf_counter()
         writer = packing.writer(job, shard, folder)
@@ -39,5 +43,4 @@ def estimate(job: Job, source: Source) -> Estimate:
                 break
         writer.close()
         seconds = time.perf_counter() - began
-        written = sum(digest(folder / name).bytes for name in writer.files)
-    return Estimate(len(job.shards()), job.n, round(written / made * job.n), made / seconds, made)
+        return made, sum(digest(folder / name).bytes for name in writer.files), seconds

@@ -96,6 +96,7 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
         progress.end()
         store.clean()
     whole = _finish(job, store, part, known)
+    store.clean()
     return Outcome(len(todo), len(there), tuple(damaged), whole)
 
 

@@ -1,0 +1,177 @@
+"""Bulk generation against the model alone, on one machine: images a second, memory, and what the client costs.
+
+    python -m benchmarks.bulk --rounds 3
+    python -m benchmarks.bulk --memory 10000 1000000
+
+The model alone is `Runtime.synthesize` on latents that are ready, on as many threads as processors, and nothing is
+done with its pictures. Engines take turns with it, round by round, so that what else the machine does falls on all; a
+ratio is of one round. Prints Markdown.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from urllib.request import urlopen
+
+from benchmarks.machine import memory_of_tree
+from serving.bulk.engines import Local, Servers
+from serving.bulk.job import plan
+from serving.bulk.storage import Store
+from serving.client import Client
+from serving.engine.cpus import available_cpus
+from serving.engine.latents import address_range, latents
+from serving.engine.repository import load_model
+from serving.engine.runtime import Runtime
+
+ROOT = Path(__file__).parent.parent
+SHARD_SIZE = 2000  # small, so that a round is short; what a shard itself costs is then five times its usual share
+PAGE = 256
+READY_SECONDS = 60
+POLL_SECONDS = 0.5  # between two looks at the memory of a run
+
+
+def model_alone(folder: Path, threads: int, images: int) -> float:
+    """Images a second of the graph, from latents that are ready."""
+    runtime = Runtime(load_model(folder), threads=threads)
+    z = latents(address_range(7, 0, PAGE * threads), runtime.model.latent_size)
+    if runtime.model.style is not None or runtime.model.classes is not None:
+        raise SystemExit(f"{runtime.model.id}: the model alone is measured on one graph without labels.")
+    runtime.synthesize({"z": z})
+    made, began = 0, time.perf_counter()
+    while made < images:
+        made += len(runtime.synthesize({"z": z}))
+    return made / (time.perf_counter() - began)
+
+
+def engine_rate(engine: Local | Servers, images: int, folder: Path) -> float:
+    """Images a second of an engine at its pace: from when every worker has done a shard to the end."""
+    job = plan(engine.subject, n=images, seed=7, shard_size=SHARD_SIZE)
+    done: list[float] = []
+    with closing(engine(job, job.shards(), Store(str(folder)))) as made:
+        for _ in made:
+            done.append(time.perf_counter())
+    shutil.rmtree(folder)
+    first = engine.workers - 1
+    return (len(done) - 1 - first) * SHARD_SIZE / (done[-1] - done[first])
+
+
+def client_cost(url: str, model: str, images: int) -> float:
+    """Milliseconds of processor an image that this process spends on fetching, in pages of 256."""
+    with Client(url) as client:
+        for _ in client.stream(model, n=PAGE, seed=7):
+            pass
+        began = time.process_time()
+        fetched = sum(1 for _ in client.stream(model, n=images, seed=7))
+        return 1000 * (time.process_time() - began) / fetched
+
+
+@contextmanager
+def server(port: int) -> Generator[str]:
+    """As `make serve` starts it."""
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "serving", "serve", "--port", str(port)]
+    quiet = {"GANYMEDE_DRAIN": "0", "GANYMEDE_LOG_LEVEL": "error"}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | quiet, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not _ready(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the server does not start")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/readyz", timeout=5) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def peak_memory(model: str, images: int, folder: Path) -> tuple[int, float]:
+    """Of the command and its workers, in bytes, and its images a second, start and all.
+
+    In shards of 5,000, so that 10,000 images already keep two workers busy.
+    """
+    words = ["generate", model, "-n", str(images), "--seed", "7", "--out", str(folder), "--shard-size", "5000"]
+    began, peak = time.perf_counter(), 0
+    with subprocess.Popen([sys.executable, "-m", "serving", *words], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, memory_of_tree(process.pid))
+            time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"generate ended with {process.returncode}")
+    seconds = time.perf_counter() - began
+    shutil.rmtree(folder)
+    return peak, images / seconds
+
+
+def speed(model: str, images: int, rounds: int, workers: int, port: int, folder: Path) -> None:
+    path = ROOT / "models" / model
+    rates: dict[str, list[float]] = {}
+    costs: list[float] = []
+
+    def measure(name: str, rate: Callable[[], float]) -> None:
+        rates.setdefault(name, []).append(rate())
+        print(f"{name}: {rates[name][-1]:.0f} images/s", file=sys.stderr)
+
+    for _ in range(rounds):
+        measure("the model alone", lambda: model_alone(path, workers, images))
+        for count in sorted({1, workers}):
+            engine = Local(path, workers=count)
+            measure(f"local engine, {count} worker(s)", lambda engine=engine: engine_rate(engine, images, folder))
+        with server(port) as url:
+            remote = Servers([url], model, workers=workers)
+            measure("server engine, one server here", lambda remote=remote: engine_rate(remote, images, folder))
+            costs.append(client_cost(url, model, images))
+    print(f"`{model}`, WebDataset of PNG, {images:,} images a round, {rounds} rounds, {workers} processors:\n")
+    print("| | images/s (median) | of the model alone (median, least to most) |\n| --- | --- | --- |")
+    for name, found in rates.items():
+        ratios = [rate / alone for rate, alone in zip(found, rates["the model alone"], strict=True)]
+        print(f"| {name} | {median(found):,.0f} | {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
+    print(f"\nThe client's own cost, in pages of {PAGE}: {median(costs):.4f} ms of processor an image.")
+
+
+def memory(model: str, counts: list[int], folder: Path) -> None:
+    print(f"`{model}`, WebDataset of PNG, local engine:\n")
+    print("| images | peak memory of all processes | images/s, start and all |\n| --- | --- | --- |")
+    peaks: list[int] = []
+    for images in counts:
+        peak, rate = peak_memory(model, images, folder)
+        peaks.append(peak)
+        print(f"| {images:,} | {peak / 2**20:.0f} MiB | {rate:,.0f} |", flush=True)
+    for (fewer, less), (more, greater) in pairwise(zip(counts, peaks, strict=True)):
+        print(f"\nFrom {fewer:,} to {more:,} images: {greater / less:.2f} times the memory.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="dcgan-mnist")
+    parser.add_argument("--images", type=int, default=60_000, help="a round (default: 60000)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=available_cpus(), help="(default: one a processor)")
+    parser.add_argument("--port", type=int, default=3071, help="of the server that is measured (default: 3071)")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure the memory of runs of N images")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
+        if args.memory:
+            memory(args.model, args.memory, Path(name) / "out")
+        else:
+            speed(args.model, args.images, args.rounds, args.workers, args.port, Path(name) / "out")
+
+
+if __name__ == "__main__":
+    main()
