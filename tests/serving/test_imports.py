@@ -28,6 +28,7 @@ ENGINE = ["latents", "repository", "runtime", "generation", "batcher", "images",
         ("serving.api.launch", TRAINING),
         ("serving.__main__", TRAINING | HTTP | {"httpx2", "onnxruntime", "numpy"}),
         ("serving.client", TRAINING | HTTP | {"onnxruntime", "serving.engine"}),
+        ("serving.bulk.command", TRAINING | HTTP | {"ray", "pyarrow", "serving.api"}),
         *((f"serving.engine.{name}", TRAINING | HTTP | {"httpx2"}) for name in ENGINE),
     ],
 )
