@@ -36,7 +36,6 @@ ROOT = Path(__file__).parent.parent
 SHARD_SIZE = 2000  # small, so that a round is short; what a shard itself costs is then five times its usual share
 PAGE = 256
 READY_SECONDS = 60
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 POLL_SECONDS = 0.5  # between two looks at the memory of a run
 
 
@@ -109,7 +108,8 @@ def peak_memory(model: str, images: int, folder: Path) -> tuple[int, float]:
     """
     words = ["generate", model, "-n", str(images), "--seed", "7", "--out", str(folder), "--shard-size", "5000"]
     began, peak = time.perf_counter(), 0
-    with subprocess.Popen([sys.executable, "-m", "serving", *words], cwd=ROOT, **QUIET) as process:
+    command, quiet = [sys.executable, "-m", "serving", *words], subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet) as process:
         while process.poll() is None:
             peak = max(peak, memory_of_tree(process.pid))
             time.sleep(POLL_SECONDS)

@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,6 +21,7 @@ from serving.bulk.statistics import Statistics
 from serving.bulk.storage import Store
 from serving.bulk.worker import Worker
 
+END_SECONDS = 5  # in which a worker that is told to end does
 MOST_LOSSES = 3  # of workers at one shard: what kills each of them will kill the next
 # Not forked: threads of ONNX Runtime and of the client do not survive that.
 CONTEXT = multiprocessing.get_context("spawn")
@@ -41,6 +43,8 @@ class Hand:
 
     def end(self) -> None:
         self.process.terminate()
+        self.process.join(END_SECONDS)
+        self.process.kill()  # one that waits for a server hears nothing
         self.process.join()
         self.pipe.close()
 
@@ -83,14 +87,20 @@ def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, wor
 def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(theirs, job, store.url, source), daemon=True)
-    process.start()
+    # A terminal sends Ctrl-C to all: from its first moment a worker is deaf to it, and this process decides. Starting
+    # multiprocessing's tracker, which the first worker would do, unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return Hand(process, ours)
 
 
 def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
     """A worker's life: shards in, statistics or an error out, until nobody is at the other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
     signal.signal(signal.SIGTERM, _leave)
     made: Any = None
     while True:

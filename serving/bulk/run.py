@@ -78,26 +78,26 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
     _settle(job, store)
     store.clean()
     shards = [shard for shard in job.shards() if shard.number % part.of == part.number]
-    known = _known(store)
-    there = {shard.number: known[shard.number] for shard in shards if _is_there(store, shard, known)}
+    there = _there(store, shards)
     damaged: list[str] = []
     if verify:
         damaged = _damaged(store, [there[number] for number in sorted(there)])
         there = {number: found for number, found in there.items() if found.shard.name not in damaged}
     todo = [shard for shard in shards if shard.number not in there]
     progress.begin(job, sum(shard.n for shard in todo), len(todo))
+    kept = len(there)
     try:
         if todo:
             with closing(engine(job, todo, store)) as made:
                 for statistics in made:
-                    known[statistics.shard.number] = statistics
+                    there[statistics.shard.number] = statistics
                     progress.shard(statistics)
+        # Of several parts, whichever is last finds the others' shards there.
+        whole = _finish(job, store, there if part.of == 1 else _there(store, job.shards()))
     finally:
         progress.end()
         store.clean()
-    whole = _finish(job, store, part, known)
-    store.clean()
-    return Outcome(len(todo), len(there), tuple(damaged), whole)
+    return Outcome(len(todo), kept, tuple(damaged), whole)
 
 
 def _settle(job: Job, store: Store) -> None:
@@ -119,19 +119,18 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _known(store: Store) -> dict[int, Statistics]:
-    """By number, all whose statistics are there."""
-    found = [Statistics.parse(text) for text in store.read_all(f"{OWN}/shards").values()]
-    return {statistics.shard.number: statistics for statistics in found if statistics is not None}
+def _there(store: Store, shards: Sequence[Shard]) -> dict[int, Statistics]:
+    """By number, those of `shards` that are there, by their statistics and their files' sizes.
 
-
-def _is_there(store: Store, shard: Shard, known: dict[int, Statistics]) -> bool:
-    """By its statistics and its files' sizes; whether they hold what they should, `verify` finds out."""
-    statistics = known.get(shard.number)
-    if statistics is None or statistics.shard != shard:
-        return False
-    sizes = {name: store.size(name) for name in statistics.files}
-    return all(size in (-1, statistics.files[name].bytes) for name, size in sizes.items())
+    Whether the files hold what they should, `verify` finds out.
+    """
+    sizes = store.sizes()
+    known = {
+        found.shard: found
+        for found in map(Statistics.parse, store.read_all(f"{OWN}/shards").values())
+        if found is not None and all(sizes.get(name) in (-1, digest.bytes) for name, digest in found.files.items())
+    }
+    return {shard.number: known[shard] for shard in shards if shard in known}
 
 
 def _damaged(store: Store, shards: Sequence[Statistics]) -> list[str]:
@@ -143,14 +142,12 @@ def _damaged(store: Store, shards: Sequence[Statistics]) -> list[str]:
     return [statistics.shard.name for statistics, good in zip(shards, sound, strict=True) if not good]
 
 
-def _finish(job: Job, store: Store, part: Part, known: dict[int, Statistics]) -> bool:
-    """Writes the manifest where all shards are there; of several parts, whichever is last finds them."""
-    if part.of > 1:
-        known = _known(store)
+def _finish(job: Job, store: Store, there: dict[int, Statistics]) -> bool:
+    """Writes the manifest where all shards are there."""
     shards = job.shards()
-    if not all(shard.number in known for shard in shards):
+    if not all(shard.number in there for shard in shards):
         return False
-    text = manifest(job, [known[shard.number] for shard in shards])
+    text = manifest(job, [there[shard.number] for shard in shards])
     if store.read(MANIFEST) != text:
         store.write(MANIFEST, text)
     return True

@@ -85,7 +85,7 @@ class Store:
         if not self._local:
             return
         for folder in Path(self._path(f"{OWN}/staging")).glob(f"{socket.gethostname()}.*"):
-            if not Path(f"/proc/{folder.name.split('.')[-2]}").exists():
+            if not _runs(int(folder.name.split(".")[-2])):
                 shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             Path(self._path(f"{OWN}/staging")).rmdir()
@@ -112,21 +112,26 @@ class Store:
             self._fs.put_file(str(path), partial)
             self._fs.mv(partial, target)
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a file, None where there is none; of a folder, -1: its files are not asked."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file; of a folder, -1: its files are not asked. One listing, where asking each is slow."""
+        self._fs.invalidate_cache()
         try:
-            info = self._fs.info(self._path(name))
+            found = self._fs.ls(self._root, detail=True)
         except FileNotFoundError:
-            return None
-        return -1 if info["type"] == "directory" else int(info["size"])
+            return {}
+        return {
+            entry["name"].rstrip("/").rpartition("/")[2]: -1 if entry["type"] == "directory" else int(entry["size"])
+            for entry in found
+        }
 
     def digest(self, name: str) -> Digest | None:
         """Read anew, whole. None where it is not there."""
         self._fs.invalidate_cache()
-        size = self.size(name)
-        if size is None:
+        try:
+            info = self._fs.info(self._path(name))
+        except FileNotFoundError:
             return None
-        if size >= 0:
+        if info["type"] != "directory":
             return self._digest_of(self._path(name))
         return _combined({file: self._digest_of(path) for file, path in self._list(name).items()})
 
@@ -170,6 +175,17 @@ def _combined(digests: dict[str, Digest]) -> Digest:
     """As `sha256sum *` in the folder prints it, and of that text."""
     lines = "".join(f"{digests[name].sha256}  {name}\n" for name in sorted(digests))
     return Digest(sum(found.bytes for found in digests.values()), hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -65,6 +65,11 @@ def workers(pid: int) -> list[int]:
     return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+def blocks_sigint(pid: int) -> bool:
+    (mask,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigBlk")]
+    return bool(int(mask.split()[1], 16) & 1 << signal.SIGINT - 1)
+
+
 def assert_gone(pids: list[int], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -109,6 +114,7 @@ def test_ctrl_c_is_one_line_and_nothing_half_made(
 ):
     process = start(tmp_path)
     pids = workers(process.pid)
+    assert pids and all(blocks_sigint(pid) for pid in pids), "a terminal's Ctrl-C reaches the command alone"
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
