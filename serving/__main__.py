@@ -170,13 +170,16 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _generate_data_set(args: argparse.Namespace) -> int:
     from serving.api.settings import Settings
-    from serving.bulk import command
     from serving.bulk.errors import BulkError
 
     try:
+        from serving.bulk import command
+
         return command.generate(args, args.models or Settings.from_environment().models)
     except (BulkError, ValueError) as error:
         raise CommandError(error) from None
+    except ImportError as error:
+        raise CommandError(f"a data set needs the `bulk` extra, `pip install 'ganymede[bulk]'`: {error}.") from None
     except KeyboardInterrupt:
         print("ganymede: interrupted; the same command goes on", file=sys.stderr)
         return 130

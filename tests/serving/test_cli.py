@@ -184,6 +184,14 @@ def test_arguments_that_are_wrong_are_one_line_and_exit_code_1(
     assert message in said.err
 
 
+def test_a_data_set_without_its_extra_is_told_what_to_install(repository_folder: Path, tmp_path: Path):
+    code = "import sys\nsys.modules['tqdm'] = None\nfrom serving.__main__ import main\nsys.exit(main())"
+    words = ["generate", "tiny-dcgan", "--models", str(repository_folder), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "a data set needs the `bulk` extra, `pip install 'ganymede[bulk]'`" in done.stderr
+
+
 def test_help_needs_nothing_but_the_standard_library():
     """And so it is instant."""
     code = (
