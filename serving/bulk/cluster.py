@@ -63,7 +63,14 @@ def run(job: Job, shards: Sequence[Shard], store: Store, model: Model, workers: 
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            # "local": or it would join whatever cluster this machine was last part of.
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BulkError(f"Ray does not start (RAY_ADDRESS={address}): {error}") from error
     try:
