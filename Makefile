@@ -4,6 +4,8 @@ PORT ?= 3000
 MODELS ?= models
 
 PYTHON = .venv/bin/python
+# Where requirements/install.sh puts uv if there is none.
+export PATH := $(PATH):$(CURDIR)/.uv/bin
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
