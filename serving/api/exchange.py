@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ from serving.api.problems import Problem, gone, late, slow_request, wrong_timeou
 from serving.engine.batcher import Times
 
 SCOPE_KEY = "ganymede.exchange"
+UNDER_WAY_KEY = "ganymede.under_way"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # what is echoed goes into logs: nothing that could end a line
 PATIENCE = 0.05  # seconds before it is looked whether the client still waits; most replies have gone by then
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -39,6 +40,7 @@ class Exchange:
     images: int = 0  # that it asked for
     admitted: bool = False  # and counted as under way, until its reply begins
     times: Times = field(default_factory=Times)
+    under_way: Collection[object] = ()  # the process's requests, this one too; if the one before was the same client's
     encode: float | None = None  # seconds; None where it was packed while it was sent
 
     @classmethod
@@ -48,6 +50,7 @@ class Exchange:
         request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()
         client = scope.get("client")
         exchange = cls(scope["method"], scope["path"], request_id, client[0] if client else "unknown", receive)
+        exchange.under_way = scope.get(UNDER_WAY_KEY, ())
         scope[SCOPE_KEY] = exchange
         return exchange
 
@@ -70,6 +73,11 @@ class Exchange:
                 raise wrong_timeout(asked)
             seconds = min(most, float(asked))
         self.deadline = self.arrived + seconds
+
+    @property
+    def alone(self) -> bool:
+        """Whether a client has this process to itself: no other request is under way, and the last one was its own."""
+        return len(self.under_way) == 1
 
     def in_time(self, read_timeout: float | None = None) -> "InTime":
         return InTime(self, read_timeout)

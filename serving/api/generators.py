@@ -48,12 +48,7 @@ class Generator:
         except Closed:
             raise draining() from None
 
-    async def draw(
-        self,
-        inputs: dict[str, np.ndarray],
-        exchange: Exchange,
-        on_pictures: Callable[[np.ndarray], None] | None = None,
-    ) -> np.ndarray:
+    async def draw(self, inputs: dict[str, np.ndarray], exchange: Exchange) -> np.ndarray:
         """`Batcher.run`. Raises Problem 503, overloaded or draining, or 504."""
         images = len(next(iter(inputs.values())))
         self.metrics.queued(self.model.id, images)
@@ -63,7 +58,7 @@ class Generator:
                 client=exchange.client,
                 deadline=exchange.deadline,
                 times=exchange.times,
-                on_pictures=on_pictures,
+                alone=exchange.alone,
             )
         except DeadlineExceeded:
             raise late(exchange.deadline - exchange.arrived) from None

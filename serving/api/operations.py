@@ -16,7 +16,7 @@ from serving.api.quota import Quota
 from serving.api.replies import Packer
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
 from serving.engine import generation, images
-from serving.engine.encoding import Animation, Layout, encode
+from serving.engine.encoding import Animation, Layout
 from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import draw_seed
 from serving.engine.repository import Model
@@ -65,21 +65,11 @@ class Operations:
             self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
         content = None
         with self._packer.reserve(plan, layout, media_type):
-            if self._packer.at_once(plan, layout, media_type):
-                # On the model's thread: it is done sooner there than another thread would hear of it.
-                def pack(pictures: np.ndarray) -> None:
-                    nonlocal content
-                    began = time.monotonic()
-                    content = encode(plan, *_split(plan, pictures), layout, replies.FORMATS[media_type])
-                    exchange.encode = time.monotonic() - began
-
-                pictures = await generator.draw(_inputs(plan, media_type), exchange, pack)
-            else:
-                pictures = await generator.draw(_inputs(plan, media_type), exchange)
-                if not self._packer.streams(media_type):
-                    began = time.monotonic()
-                    content = await self._packer.pack(plan, *_split(plan, pictures), layout, media_type)
-                    exchange.encode = time.monotonic() - began
+            pictures = await generator.draw(_inputs(plan, media_type), exchange)
+            if not self._packer.streams(plan, layout, media_type):
+                began = time.monotonic()
+                content = await self._packer.pack(plan, *_split(plan, pictures), layout, media_type)
+                exchange.encode = time.monotonic() - began
         generator.metrics.drawn(generator.model.id, exchange)
         told = replies.headers(plan) | {"Server-Timing": exchange.server_timing, **headers}
         if content is not None:

@@ -16,7 +16,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.api import problems
-from serving.api.exchange import new_request_id
+from serving.api.exchange import UNDER_WAY_KEY, new_request_id
 from serving.api.problems import Problem
 
 MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
@@ -32,6 +32,7 @@ class Protocol(HttpToolsProtocol):
     read_timeout: float = 10.0  # seconds, from the first byte of a request that does not come whole to its last
     refused: Callable[[str], None] = staticmethod(lambda code: None)  # told the code of each problem answered here
     shed: Shed = staticmethod(lambda scope: None)  # the reply to a request that is refused for its head alone
+    latest: "Protocol | None" = None  # on which the latest request came
     parser: Any  # an httptools.HttpRequestParser, until the connection is lost
 
     def __init__(self, *args: Any, **options: Any):
@@ -96,6 +97,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if Protocol.latest is self:
+            self.scope[UNDER_WAY_KEY] = self.tasks  # pyright: ignore[reportGeneralTypeIssues]  ours
+        Protocol.latest = self
         self._receiving = self._in_head = True
         self._unparsed = self._trailers = 0
 

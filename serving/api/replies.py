@@ -66,26 +66,25 @@ class Packer:
         finally:
             self._pending -= size
 
-    def at_once(self, plan: Plan, layout: Layout, media_type: str) -> bool:
-        """Whether a reply is packed within a millisecond."""
-        return encoding.pixel_bytes(plan, layout, FORMATS[media_type]) <= INLINE_BYTES
-
-    def streams(self, media_type: str) -> bool:
-        """Whether a reply that is not packed at once is sent as it is packed, by `stream`, and not whole, by `pack`."""
-        return media_type in PIECES
+    def streams(self, plan: Plan, layout: Layout, media_type: str) -> bool:
+        """Whether a reply is so large that it is sent as it is packed, by `stream`, and not whole, by `pack`."""
+        return media_type in PIECES and encoding.pixel_bytes(plan, layout, FORMATS[media_type]) > INLINE_BYTES
 
     async def pack(
         self, plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
     ) -> bytes:
         """`encoding.encode`."""
+        arguments = plan, pictures, sources, layout, FORMATS[media_type]
+        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
+        if size <= INLINE_BYTES:
+            return encoding.encode(*arguments)
 
         def timed() -> tuple[bytes, float]:
             began = time.perf_counter()
-            content = encoding.encode(plan, pictures, sources, layout, FORMATS[media_type])
+            content = encoding.encode(*arguments)
             return content, time.perf_counter() - began
 
         content, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
-        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
         self._bytes_per_second += SMOOTHING * (size / seconds - self._bytes_per_second)
         return content
 

@@ -63,20 +63,12 @@ class _Request:
         "inputs",
         "loop",
         "missing",
-        "on_pictures",
         "pictures",
         "rest",
     )
 
-    def __init__(
-        self,
-        inputs: dict[str, np.ndarray],
-        client: str,
-        deadline: float,
-        on_pictures: Callable[[np.ndarray], None] | None,
-    ):
+    def __init__(self, inputs: dict[str, np.ndarray], client: str, deadline: float):
         self.inputs = inputs
-        self.on_pictures = on_pictures
         self.client = client
         self.deadline = deadline
         self.arrived = time.monotonic()
@@ -188,22 +180,30 @@ class Batcher:
         client: str = "",
         deadline: float = math.inf,
         times: Times | None = None,
-        on_pictures: Callable[[np.ndarray], None] | None = None,
+        alone: bool = False,
     ) -> np.ndarray:
         """Rows as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
 
         client: whose fair share it is computed in. deadline: on the clock of time.monotonic(). Cancelled and late
-        requests are dropped between micro-batches. times: filled in with where the time went. on_pictures: shown the
-        pictures on the thread that computed the last of them, before anybody; let it be short. Raises Overloaded,
-        DeadlineExceeded, Closed, or what the inference or `on_pictures` raised.
+        requests are dropped between micro-batches. times: filled in with where the time went. alone: nobody else uses
+        the event loop, so what takes less than THREAD_SECONDS is computed on it, if the model is idle. Raises
+        Overloaded, DeadlineExceeded, Closed, or what the inference raised.
         """
-        request = _Request(inputs, client, deadline, on_pictures)
+        request = _Request(inputs, client, deadline)
+        n = request.missing
         with self._changed:
-            self._check(request.missing)
-            self._queue(request)
-            self._images += request.missing
-            self._earliest = min(self._earliest, deadline)
-            self._wake()
+            self._check(n)
+            here = alone and not self._images and n <= min(self._max_batch, THREAD_SECONDS / self._seconds_per_image)
+            self._images += n
+            if here:
+                request.began = request.arrived
+                request.take(n)
+            else:
+                self._queue(request)
+                self._earliest = min(self._earliest, deadline)
+                self._wake()
+        if here:
+            _answer(self._work_off([(request, slice(0, n))]))
         try:
             return await request.future
         except BaseException:
@@ -254,30 +254,33 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            n = sum(rows.stop - rows.start for _, rows in batch)
-            began = time.perf_counter()
-            try:
-                pictures = self._compute(batch)
-            except Exception as error:  # fails the requests of this micro-batch; the thread lives on
-                pictures = error
-            seconds = time.perf_counter() - began
-            with self._changed:
-                self._images -= n
-                self._seconds_per_image += SMOOTHING * (seconds / n - self._seconds_per_image)
-                if self._on_batch is not None:
-                    self._on_batch(n, seconds)
-                if isinstance(pictures, Exception):
-                    for request, _ in batch:
-                        self._drop(request)
-                    outcomes = [(request, pictures) for request, _ in batch]
-                else:
-                    self._computed += n
-                    outcomes = self._deliver(batch, pictures)
-            _settle([(request, _shown(request, outcome)) for request, outcome in outcomes])
+            _settle(self._work_off(batch))
+
+    def _work_off(self, batch: _Batch) -> list[_Outcome]:
+        """Computes a micro-batch -> what its requests are answered with, those that are complete or failed."""
+        n = sum(rows.stop - rows.start for _, rows in batch)
+        began = time.perf_counter()
+        try:
+            pictures = self._compute(batch)
+        except Exception as error:  # fails the requests of this micro-batch; the thread lives on
+            pictures = error
+        seconds = time.perf_counter() - began
+        with self._changed:
+            self._images -= n
+            self._seconds_per_image += SMOOTHING * (seconds / n - self._seconds_per_image)
+            if self._on_batch is not None:
+                self._on_batch(n, seconds)
+            if isinstance(pictures, Exception):
+                for request, _ in batch:
+                    self._drop(request)
+                return [(request, pictures) for request, _ in batch]
+            self._computed += n
+            return self._deliver(batch, pictures)
 
     def _compute(self, batch: _Batch) -> np.ndarray:
         """Rows of one kind at a time: a style model's are latents or styles."""
-        kinds = groupby(batch, key=lambda item: item[0].inputs.keys())
+        inputs = [{name: values[rows] for name, values in request.inputs.items()} for request, rows in batch]
+        kinds = groupby(map(self._runtime.with_latents, inputs), key=dict.keys)
         parts = [self._runtime.compute(_join(list(alike))) for _, alike in kinds]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -370,22 +373,11 @@ def fair_shares(wants: Sequence[int], room: int) -> list[int]:
     return shares
 
 
-def _join(batch: _Batch) -> dict[str, np.ndarray]:
-    """The inputs of a micro-batch, rows one request after another."""
-    first, rows = batch[0]
-    if len(batch) == 1:
-        return {name: values[rows] for name, values in first.inputs.items()}
-    return {name: np.concatenate([request.inputs[name][rows] for request, rows in batch]) for name in first.inputs}
-
-
-def _shown(request: _Request, outcome: np.ndarray | Exception) -> np.ndarray | Exception:
-    """The outcome, after `on_pictures`; nobody needs the pictures of a request that was cancelled or failed before."""
-    if request.on_pictures is not None and not isinstance(outcome, Exception) and not request.future.done():
-        try:
-            request.on_pictures(outcome)
-        except Exception as error:
-            return error
-    return outcome
+def _join(inputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Rows of one kind, those of one request after another's."""
+    if len(inputs) == 1:
+        return inputs[0]
+    return {name: np.concatenate([its[name] for its in inputs]) for name in inputs[0]}
 
 
 def _settle(outcomes: Iterable[_Outcome]) -> None:

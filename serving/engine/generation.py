@@ -17,6 +17,9 @@ from serving.engine.repository import Model
 from serving.engine.runtime import Runtime
 
 DIGITS = "0123456789"
+FEW = 8
+"""So few latents are left to whoever computes the pictures. More are drawn at once: numpy lets go of the interpreter
+for each, and the model's threads would wait for it as often."""
 
 Label = int | str  # an index or a name of a class
 
@@ -144,7 +147,10 @@ def style_mix(
 
 
 def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
-    rows = {"address": np.array(addresses, np.uint64)}
+    if len(addresses) <= FEW:
+        rows = {"address": np.array(addresses, np.uint64)}
+    else:
+        rows = {"z": latents(addresses, model.latent_size)}
     return Plan(model, _inputs(model, rows, labels, truncation), addresses, labels, truncation)
 
 

@@ -74,13 +74,18 @@ class Runtime:
     def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """`synthesize` for at most `max_batch` rows, on the calling thread alone."""
         n = len(next(iter(inputs.values())))
-        if "address" in inputs:
-            inputs = {"z": latents(inputs["address"], self.model.latent_size), **inputs}
-            del inputs["address"]
+        inputs = self.with_latents(inputs)
         if self.provider == CUDA:
             inputs = _pad_to_power_of_two(inputs)
         images = self._from_latents(inputs) if "psi" in inputs else self._run(GRAPHS[self.model.family][-1], inputs)
         return np.ascontiguousarray(np.moveaxis(images[:n], 1, -1))  # (N, H, W, C)
+
+    def with_latents(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same rows with "z" in the place of "address"."""
+        if "address" not in inputs:
+            return inputs
+        others = {name: values for name, values in inputs.items() if name != "address"}
+        return {"z": latents(inputs["address"], self.model.latent_size), **others}
 
     def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Rows, N at least 1 -> pictures (N, H, W, C) uint8.

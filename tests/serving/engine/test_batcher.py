@@ -1,12 +1,13 @@
 """Nothing lost, nothing answered twice: requests are joined, share fairly, are dropped when late, and finish."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -395,23 +396,32 @@ def test_a_request_that_was_never_begun_has_only_waited(runtime: Gated):
     assert times.queue > 0.04 and times.compute == 0
 
 
-def test_pictures_are_shown_before_anybody_is_answered(model: Model):
-    runtime, shown = Runtime(model, threads=2), []
+def test_who_is_alone_has_it_computed_at_once_where_that_is_short(model: Model, monkeypatch: pytest.MonkeyPatch):
+    class Where(Runtime):
+        threads_of: ClassVar[list[str]] = []
+
+        def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+            self.threads_of.append(threading.current_thread().name)
+            return super().compute(inputs)
+
+    runtime = Where(model, threads=1)
 
     async def scenario() -> None:
-        batcher = Batcher(runtime)
-        found = await batcher.run(rows(runtime, 40), on_pictures=lambda pictures: shown.append(pictures.copy()))
-        np.testing.assert_array_equal(shown, [found])
-
-        def fail(pictures: np.ndarray) -> None:
-            raise ValueError("no room")
-
-        with pytest.raises(ValueError, match="no room"):
-            await batcher.run(rows(runtime, 4), on_pictures=fail)
-        assert len(await batcher.run(rows(runtime, 2))) == 2
+        batcher, times = Batcher(runtime, max_queue=10), Times()
+        monkeypatch.setattr(module, "THREAD_SECONDS", 1e-9)
+        await batcher.run(rows(runtime, 1), alone=True)
+        monkeypatch.setattr(module, "THREAD_SECONDS", 1000)
+        pictures = await batcher.run(rows(runtime, 5), alone=True, times=times)
+        np.testing.assert_array_equal(pictures, Runtime(model).synthesize(rows(runtime, 5)))
+        assert (batcher.images, batcher.computed) == (0, 6) and times.compute > 0
+        await batcher.run(rows(runtime, 5))
         await batcher.close()
+        with pytest.raises(Closed):
+            await batcher.run(rows(runtime, 1), alone=True)
 
     asyncio.run(scenario())
+    ours = threading.current_thread().name
+    assert runtime.threads_of == ["batcher-tiny-cgan-0", ours, "batcher-tiny-cgan-0"]
 
 
 def test_what_is_being_prepared_has_its_place_in_the_queue(runtime: Gated):

@@ -58,6 +58,8 @@ def test_a_sample_is_the_latents_of_its_addresses(runtimes: dict[str, Runtime]):
     z = latents([Address(TOP, TOP - 1), Address(TOP, TOP)], 8)
     np.testing.assert_array_equal(pictures(runtimes["tiny-dcgan"], plan), runtimes["tiny-dcgan"].synthesize({"z": z}))
     assert plan.labels is None
+    many = generation.sample(runtimes["tiny-dcgan"], n=100, seed=TOP)
+    np.testing.assert_array_equal(many.inputs["z"], latents(address_range(TOP, 0, 100), 8))
 
 
 def test_a_range_past_the_last_address_is_refused(runtimes: dict[str, Runtime]):
