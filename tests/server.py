@@ -42,6 +42,15 @@ class Server:
             self.process.wait()
             raise
 
+    def logged(self, *texts: str) -> str:
+        """What it has printed, once all of `texts` are there: a request's line follows its reply by a moment."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while True:
+            log = self.log.read_text()
+            if all(text in log for text in texts) or time.monotonic() > deadline:
+                return log
+            time.sleep(0.01)
+
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self._ready():

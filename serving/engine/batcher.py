@@ -1,10 +1,9 @@
 """Joins the concurrent requests for one model into micro-batches, counted in images.
 
 Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
-for company while the model is idle, and no thread waits for another. A further thread is woken for work that is worth
-it, since each takes the interpreter from whoever brings the next requests. Clients have fair shares of a micro-batch,
-and a client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind
-a hundred of somebody else's.
+for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, and a
+client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind a
+hundred of somebody else's.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ import numpy as np
 from serving.engine.runtime import Runtime
 
 MICRO_BATCH_SECONDS = 0.01  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
-THREAD_SECONDS = 0.001  # of waiting work for each thread: what the thread before it will soon have done needs no other
+ALONE_SECONDS = 0.001  # of work that is done at once for whoever is alone: two changes of threads take a third of it
 SMOOTHING = 0.2  # the weight of the newest micro-batch in the measured speed
 
 
@@ -186,14 +185,15 @@ class Batcher:
 
         client: whose fair share it is computed in. deadline: on the clock of time.monotonic(). Cancelled and late
         requests are dropped between micro-batches. times: filled in with where the time went. alone: nobody else uses
-        the event loop, so what takes less than THREAD_SECONDS is computed on it, if the model is idle. Raises
+        the event loop, so what takes less than ALONE_SECONDS is computed on it, if the model is idle. Raises
         Overloaded, DeadlineExceeded, Closed, or what the inference raised.
         """
         request = _Request(inputs, client, deadline)
         n = request.missing
         with self._changed:
             self._check(n)
-            here = alone and not self._images and n <= min(self._max_batch, THREAD_SECONDS / self._seconds_per_image)
+            short = n <= min(self._max_batch, ALONE_SECONDS / self._seconds_per_image)
+            here = alone and short and not self._images and request.arrived < deadline
             self._images += n
             if here:
                 request.began = request.arrived
@@ -232,16 +232,9 @@ class Batcher:
         if before and before + images > self._max_queue:
             raise Overloaded(before * self._seconds_per_image / len(self._threads))
 
-    @property
-    def _wanted(self) -> int:
-        """How many of the idle threads the waiting work is worth; the first is worth any."""
-        if not self._waiting:
-            return 0
-        worth = max(1, int(self._waiting * self._seconds_per_image / THREAD_SECONDS))
-        return min(self._idle, max(0, worth - (len(self._threads) - self._idle)))
-
     def _wake(self) -> None:
-        wanted = self._wanted
+        """As many threads as there are images for."""
+        wanted = min(self._idle, self._waiting)
         self._idle -= wanted
         self._woken += wanted
         self._changed.notify(wanted)
@@ -295,9 +288,7 @@ class Batcher:
                 if self._earliest <= time.monotonic():
                     self._drop_late()
                 if self._waiting:
-                    batch = self._cut()
-                    self._wake()
-                    return batch
+                    return self._cut()
                 if self._closed:
                     return []
 
@@ -306,7 +297,7 @@ class Batcher:
         room = min(
             self._max_batch,
             max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
-            -(-self._waiting // (1 + self._woken + self._wanted)),  # those that come, too, take as much
+            -(-self._waiting // (1 + self._woken)),  # those that come, too, take as much
         )
         batch: _Batch = []
         now = time.monotonic()

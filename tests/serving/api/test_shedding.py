@@ -61,7 +61,7 @@ def test_it_is_counted_and_logged(full: Server, route: str):
     id = httpx2.post(f"{full.url}{route}?a=b", json={}).headers["x-request-id"]
     after = counted(full, name), counted(full, 'ganymede_refused_requests_total{reason="overloaded"}')
     assert after == (before[0] + 1, before[1] + 1)
-    (line,) = [json.loads(line) for line in full.log.read_text().splitlines() if id in line]
+    (line,) = [json.loads(line) for line in full.logged(id).splitlines() if id in line]
     assert (line["route"], line["status"], line["code"]) == (route, 503, "overloaded")
     assert counted(full, "ganymede_requests_in_flight") == 1, "the scrape itself"
 

@@ -408,9 +408,9 @@ def test_who_is_alone_has_it_computed_at_once_where_that_is_short(model: Model, 
 
     async def scenario() -> None:
         batcher, times = Batcher(runtime, max_queue=10), Times()
-        monkeypatch.setattr(module, "THREAD_SECONDS", 1e-9)
+        monkeypatch.setattr(module, "ALONE_SECONDS", 1e-9)
         await batcher.run(rows(runtime, 1), alone=True)
-        monkeypatch.setattr(module, "THREAD_SECONDS", 1000)
+        monkeypatch.setattr(module, "ALONE_SECONDS", 1000)
         pictures = await batcher.run(rows(runtime, 5), alone=True, times=times)
         np.testing.assert_array_equal(pictures, Runtime(model).synthesize(rows(runtime, 5)))
         assert (batcher.images, batcher.computed) == (0, 6) and times.compute > 0
