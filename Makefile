@@ -20,8 +20,8 @@ serve: install-serve ## serve MODELS (models) on HOST:PORT (127.0.0.1:3000), ins
 test: install-dev ## install everything and run the tests
 	@exec $(PYTHON) -m pytest
 
-bench: install-dev ## hold the server's speed against other servers' (needs wrk; 15 minutes)
-	@exec $(PYTHON) -m benchmarks.serving
+bench: install-dev ## hold the server's speed against other servers' (needs wrk; 10 minutes)
+	@exec $(PYTHON) -m benchmarks.serving --picture docs/pictures/serving-speed.png
 
 lint: install-dev ## check style and format
 	@$(PYTHON) -m ruff check .
