@@ -36,7 +36,6 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
         ("stabilizer.real_target=[0.9]", "`stabilizer.real_target` (=[0.9]) must be [low, high], 0 < low <= high."),
         ("stabilizer.real_target=[1.2, 0.7]", "(=[1.2, 0.7]) must be [low, high], 0 < low <= high."),
         ("stabilizer.real_target=[1.0, 1.2]", "(=[1.0, 1.2]) must have a mean of at most 1."),
-        ("penalty.wgan_gp=10", "choose `network.discriminator_norm` none or spectral."),
         ("stabilizer.diff_augment=['colour']", "(='colour') must be one of 'color', 'translation', 'cutout'."),
         ("loss=hinged", "`loss` (='hinged') must be one of 'minimax', 'non_saturating', 'wasserstein'"),
         ("monitoring.on_alarm=panic", "`monitoring.on_alarm` (='panic') must be one of 'continue', 'stop'."),
@@ -49,6 +48,11 @@ def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str
     with pytest.raises(RecipeError) as error:
         recipe.load("dcgan-mnist", [override])
     assert message in str(error.value)
+
+
+def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together():
+    with pytest.raises(RecipeError, match="choose `network.discriminator_norm` none or spectral."):
+        recipe.load("dcgan-mnist", ["penalty.wgan_gp=10", "network.discriminator_norm=batch"])
 
 
 @pytest.mark.parametrize("loss", ["wasserstein", "hinge", "relativistic"])
