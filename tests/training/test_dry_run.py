@@ -15,7 +15,7 @@ N = 16  # batch of the small recipes
 
 def dcgan(*overrides: str) -> Recipe:
     """Generator 16 -> 16 x 7 x 7 -> 8 x 14 x 14 -> 1 x 28 x 28, discriminator the other way round, without norm."""
-    return small_recipe("dcgan-mnist", 'network.discriminator_norm="none"', *overrides)
+    return small_recipe("dcgan-mnist", "penalty.r1_gamma=0", *overrides)
 
 
 def layers_of(recipe: Recipe) -> dict[str, list[dry_run.Layer]]:
