@@ -178,14 +178,18 @@ def _combined(digests: dict[str, Digest]) -> Digest:
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Whether there is such a process. One that was killed may stay in the table for seconds, until it is collected."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]  # proc(5)
+    except OSError:  # it has just gone; or this is no Linux
+        return not Path("/proc/self").exists()
+    return state not in ("Z", "X")
 
 
 def _sync(path: Path) -> None:
