@@ -51,7 +51,7 @@ def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str
 
 
 def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together():
-    with pytest.raises(RecipeError, match="choose `network.discriminator_norm` none or spectral"):
+    with pytest.raises(RecipeError, match=r"choose `network\.discriminator_norm` none or spectral"):
         recipe.load("dcgan-mnist", ["penalty.wgan_gp=10", "network.discriminator_norm=batch"])
 
 
