@@ -54,6 +54,7 @@ class Proxy:
         started.set()
         await self._stop.wait()
         listener.close()
+        await asyncio.sleep(0)  # what was accepted at the last moment has a task now
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -64,14 +65,17 @@ class Proxy:
     async def _connect(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.connections += 1
         fault = self.faults.pop(0) if self.faults else None
-        replies, server = await asyncio.open_connection("127.0.0.1", self.server_port)
         to_server, to_client = (fault, None) if fault and fault.kind == "half-close" else (None, fault)
+        writers = [client]
         try:
+            replies, server = await asyncio.open_connection("127.0.0.1", self.server_port)
+            writers.append(server)
             with suppress(ConnectionError):
                 await asyncio.gather(_pump(reader, server, to_server), _pump(replies, client, to_client))
         finally:
-            for writer in (client, server):
+            for writer in writers:  # all of them, before anything is waited for
                 writer.close()
+            for writer in writers:
                 with suppress(ConnectionError):
                     await writer.wait_closed()
 
