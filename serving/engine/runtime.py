@@ -113,8 +113,13 @@ class Runtime:
 
     def map(self, z: np.ndarray, psi: np.ndarray) -> np.ndarray:
         """Style models: latents z (N, Z) and truncation psi (N, L), both float32 -> w (N, L, W) float32."""
-        pieces = _pieces(len(z), 1, self.max_batch)
-        return np.concatenate([self._run("mapping.onnx", {"z": z[piece], "psi": psi[piece]}) for piece in pieces])
+        parts = []
+        for piece in _pieces(len(z), 1, self.max_batch):
+            inputs = {"z": z[piece], "psi": psi[piece]}
+            if self.provider == CUDA:
+                inputs = _pad_to_power_of_two(inputs)
+            parts.append(self._run("mapping.onnx", inputs)[: piece.stop - piece.start])
+        return np.concatenate(parts)
 
     def generate(
         self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None, psi: np.ndarray | None = None
