@@ -60,6 +60,24 @@ class Server:
                 raise RuntimeError(f"the server was not ready in {START_SECONDS} s:\n{self.log.read_text()}")
             time.sleep(0.05)
 
+    def wait_for_workers(self, count: int) -> None:
+        """The first is enough to be ready."""
+        deadline = time.monotonic() + START_SECONDS
+        while f"ganymede_ready_workers {count}\n" not in self._get("/metrics"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"not all of {count} workers were ready in {START_SECONDS} s:\n{self.log.read_text()}"
+                )
+            time.sleep(0.1)
+
+    def _get(self, path: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def _ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:

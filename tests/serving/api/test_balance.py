@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from faults.wire import connect
@@ -23,10 +22,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 @pytest.fixture(scope="module")
 def two(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", "--workers", "2") as server:
-        deadline = time.monotonic() + 60
-        while "ganymede_ready_workers 2" not in httpx2.get(f"{server.url}/metrics").text:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        server.wait_for_workers(2)
         yield server
 
 

@@ -1,7 +1,6 @@
 """Full load of every route on two workers: each reply is what the engine makes of it alone, byte for byte."""
 
 import random
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,10 +30,7 @@ def runtimes(repository_folder: Path) -> dict[str, Runtime]:
 @pytest.fixture(scope="module")
 def two(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", "--workers", "2") as server:
-        deadline = time.monotonic() + 60
-        while "ganymede_ready_workers 2" not in httpx2.get(f"{server.url}/metrics").text:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        server.wait_for_workers(2)
         yield server
 
 
