@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
 # The rooms that are usable on their own, and all that they need from outside of the standard library.
 SELF_CONTAINED: dict[str, set[str]] = {
     "serving": set(),
-    "serving.engine": {"numpy", "onnxruntime", "PIL"},
+    "serving.engine": {"numpy", "onnxruntime", "PIL", "zlib_ng"},
     "serving.client": {"httpx2", "numpy", "PIL"},
 }
 TRAINING_ONLY = {"torch", "torchvision", "torch_fidelity", "onnx", "onnxscript", "training"}

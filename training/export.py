@@ -60,7 +60,7 @@ def export(run: Path, models: Path) -> Path:
         except ModelError as error:
             raise ExportError(f"the engine refuses the exported files: {error}") from error
         check(runtime, generator)
-        (folder / "samples.png").write_bytes(samples_png(runtime))
+        images.as_pillow(sample_grid(runtime)).save(folder / "samples.png")
         card.write(folder)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
@@ -95,14 +95,14 @@ def check(runtime: Runtime, generator: Any) -> None:
         _check_styles(runtime, z)
 
 
-def samples_png(runtime: Runtime) -> bytes:
-    """The first pictures of seed 0: eight by eight, or ten of each class in columns."""
+def sample_grid(runtime: Runtime) -> np.ndarray:
+    """The first pictures of seed 0, (H, W, C) uint8: eight by eight, or ten of each class in columns."""
     model = runtime.model
     columns = len(model.classes) if model.classes else 8
     n = columns * (10 if model.classes else 8)
     labels = np.arange(n) % columns if model.classes else None
     pictures = runtime.generate(latents(address_range(0, 0, n), model.latent_size), labels)
-    return images.png(images.grid(images.enlarge(pictures, 2), columns))
+    return images.grid(images.enlarge(pictures, 2), columns)
 
 
 def _check_parity(found: np.ndarray, expected: np.ndarray, batch: int) -> None:

@@ -92,7 +92,7 @@ def nearest(subject: Subject) -> list[Figure]:
     distances, indices = metrics.nearest_neighbours(_rows(made), _rows(train))
     closest = np.argsort(distances, kind="stable")[:PAIRS]
     pairs = images.grid(np.concatenate([made[closest], train[indices[closest]]]), len(closest))
-    (subject.model.folder / PAIRS_FILE).write_bytes(images.png(images.enlarge(pairs[None], 2)[0]))
+    images.as_pillow(images.enlarge(pairs[None], 2)[0]).save(subject.model.folder / PAIRS_FILE)
 
     mirrors = " and their mirror images" if subject.mirrored else ""
     where = f"in pixels, among all {len(subject.train):,} training pictures{mirrors}"

@@ -84,7 +84,7 @@ class Monitor:
         """pictures (N, H, W, C) uint8 -> samples/<kimg>.png."""
         grid = images.grid(pictures, columns)
         path = self.samples / _grid_name(kimg)
-        path.write_bytes(images.png(grid))
+        images.as_pillow(grid).save(path)
         if self.events:
             self.events.add_image("samples", grid, _step(kimg), dataformats="HWC")
         return path

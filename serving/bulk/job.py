@@ -3,7 +3,6 @@
 Engines, workers and the order of things are no part of a job, so a shard is the same file whoever made it.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -83,9 +82,10 @@ class Job:
 
     def _encoders(self) -> dict[str, str]:
         """The libraries that packed the pictures: other versions may pack them into other bytes."""
-        packages = {"webp": ["pillow"]}.get(self.image or "", []) + (["pyarrow"] if self.format == "parquet" else [])
-        zlibs = {"zlib": zlib.ZLIB_RUNTIME_VERSION} if self.image == "png" else {}
-        return zlibs | {name: version(name) for name in packages}
+        packages = {"png": ["zlib-ng"], "webp": ["pillow"]}.get(self.image or "", []) + (
+            ["pyarrow"] if self.format == "parquet" else []
+        )
+        return {name: version(name) for name in packages}
 
 
 def plan(

@@ -13,6 +13,7 @@ import numpy as np
 
 from serving.bulk.job import Job, Shard
 from serving.engine import images
+from serving.engine.png import pngs
 
 BLOCK = 512  # of a tar
 ROW_GROUP = 1024  # rows of Parquet that are packed together, whatever the batches were
@@ -164,7 +165,7 @@ def encoded(job: Job, pictures: np.ndarray) -> list[bytes]:
     """Each picture as a file. What it is stands beside it: as text within a PNG it would be a third of a digit's."""
     if job.image == "webp":
         return [images.webp(picture) for picture in pictures]
-    return [images.png(picture) for picture in pictures]
+    return pngs(pictures)
 
 
 def _key(index: int) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from serving import __version__
 from serving.engine import images
 from serving.engine.generation import Plan, RequestError
+from serving.engine.png import png
 
 ONE_PICTURE = ("png", "jpeg", "webp", "gif")
 """The formats that show all pictures of a plan as one, or one after another."""
@@ -91,7 +92,7 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
     else:
         picture = pictures[0] if len(pictures) == 1 == layout.columns else images.grid(pictures, layout.columns)
     if format == "png":
-        return images.png(picture, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
+        return png(picture, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
     return {"jpeg": images.jpeg, "webp": images.webp}[format](picture)
 
 
@@ -99,9 +100,7 @@ def pieces(plan: Plan, pictures: np.ndarray, layout: Layout, format: str) -> Ite
     """`encode` in PIECES: a piece for about every picture, so that they are not all in memory as they are packed."""
     if format == "npy":
         return images.npy(pictures)
-    pngs = (
-        images.png(images.enlarge(picture[None], layout.scale)[0], _text(plan, i)) for i, picture in enumerate(pictures)
-    )
+    pngs = (png(images.enlarge(picture[None], layout.scale)[0], _text(plan, i)) for i, picture in enumerate(pictures))
     return images.archive(pngs, _manifest(plan)) if format == "zip" else _json(plan, pngs)
 
 
@@ -127,8 +126,8 @@ def _manifest(plan: Plan) -> dict[str, Any]:
 def _json(plan: Plan, pngs: Iterable[bytes]) -> Iterator[bytes]:
     head = json.dumps({**_origin(plan), "images": []}, ensure_ascii=False)
     yield head.removesuffix("]}").encode()
-    for i, (png, where) in enumerate(zip(pngs, _where(plan), strict=True)):
-        entry = {**where, "png": base64.b64encode(png).decode()}
+    for i, (picture, where) in enumerate(zip(pngs, _where(plan), strict=True)):
+        entry = {**where, "png": base64.b64encode(picture).decode()}
         yield (", " if i else "").encode() + json.dumps(entry, ensure_ascii=False).encode()
     yield b"]}"
 

@@ -1,4 +1,4 @@
-"""Pictures to bytes: enlarging, grids, and every format a reply may have.
+"""Pictures to bytes: enlarging, grids, and every format a reply may have but PNG, which is in png.py.
 
 Pictures are uint8 arrays: `images` is (N, H, W, C) and `image` is (H, W, C), with C 1 (grey, and it stays grey where
 the format can) or 3 (RGB). The same pixels give the same bytes.
@@ -7,9 +7,7 @@ the format can) or 3 (RGB). The same pixels give the same bytes.
 import io
 import json
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,9 +18,6 @@ from PIL import Image
 MAX_SIDE = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383, "gif": 65_535}
 
 WHITE = 255
-NO_FILTER, UP_FILTER = 0, 2  # PNG specification, table 9.1
-# Level 3 packs a 28x28 digit in 11 µs, smaller than Pillow does in 65; higher levels gain little on small pictures.
-PNG_LEVEL = 3
 JPEG_QUALITY = 95
 PIECE_BYTES = 2**18  # of an array
 
@@ -63,26 +58,6 @@ def mix_grid(mixes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return grid(cells.reshape(-1, *mixes.shape[1:]), len(columns) + 1)
 
 
-def png(image: np.ndarray, text: Mapping[str, str] | None = None) -> bytes:
-    """A PNG of 8-bit grey or RGB, with `text` as tEXt chunks: Latin-1, keywords of 1 to 79 characters."""
-    height, width, channels = image.shape
-    rows = image.reshape(height, width * channels)
-    filtered = np.empty((height, 1 + width * channels), np.uint8)
-    # Differences to the row above halve what RGB takes; a digit's grey is smaller as it is.
-    filtered[:, 0] = NO_FILTER if channels == 1 else UP_FILTER
-    filtered[:, 1:] = rows
-    if channels == 3:
-        filtered[1:, 1:] -= rows[:-1]
-    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
-    chunks = (
-        _png_chunk(b"IHDR", header),
-        *(_png_chunk(b"tEXt", f"{keyword}\0{value}".encode("latin-1")) for keyword, value in (text or {}).items()),
-        _png_chunk(b"IDAT", zlib.compress(filtered.data, PNG_LEVEL)),
-        _png_chunk(b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 def jpeg(image: np.ndarray) -> bytes:
     """A JPEG of quality 95 without chroma subsampling, which would smear pictures this small."""
     return _pillow(image, "JPEG", quality=JPEG_QUALITY, subsampling=0)
@@ -100,7 +75,7 @@ def gif(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
     equal the one before are shown as one that lasts longer.
     """
     duration = 10 * max(1, round(100 / fps))
-    pictures = [_picture(frame) for frame in frames]
+    pictures = [as_pillow(frame) for frame in frames]
     if frames.shape[-1] == 3:
         pictures = [picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for picture in pictures]
     return _animation(pictures, "GIF", duration=duration, loop=loop, optimize=False)
@@ -108,7 +83,7 @@ def gif(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
 
 def webp_animation(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
     """A lossless animated WebP, shown once or for ever."""
-    pictures = [_picture(frame) for frame in frames]
+    pictures = [as_pillow(frame) for frame in frames]
     return _animation(pictures, "WEBP", duration=round(1000 / fps), loop=loop, lossless=True, method=0)
 
 
@@ -166,17 +141,14 @@ def npy_bytes(images: np.ndarray) -> int:
     return len(next(npy(images))) + images.nbytes
 
 
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
-
-
-def _picture(image: np.ndarray) -> Image.Image:
+def as_pillow(image: np.ndarray) -> Image.Image:
+    """(H, W, C) uint8 -> Pillow's, grey or RGB."""
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def _pillow(image: np.ndarray, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    _picture(image).save(buffer, kind, **options)
+    as_pillow(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

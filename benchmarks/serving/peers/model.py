@@ -9,6 +9,7 @@ import numpy as np
 
 from serving.engine import images
 from serving.engine.latents import Address, address_range, latents
+from serving.engine.png import png
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 
@@ -24,7 +25,7 @@ def draw(runtime: Runtime, addresses: Sequence[Address]) -> np.ndarray:
 
 def reply(pictures: np.ndarray) -> bytes:
     """A PNG of a single picture, and of several an array in NumPy's format."""
-    return images.png(pictures[0]) if len(pictures) == 1 else b"".join(images.npy(pictures))
+    return png(pictures[0]) if len(pictures) == 1 else b"".join(images.npy(pictures))
 
 
 __all__ = ["Address", "Runtime", "address_range", "draw", "load", "reply"]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from serving.engine import images
+from serving.engine.png import pngs
 
 rng = np.random.default_rng(7)
 GREY = rng.integers(0, 256, (6, 5, 7, 1), np.uint8)  # (N, H, W, C), all three different
@@ -30,36 +31,6 @@ def pixels(picture: Image.Image, channels: int) -> np.ndarray:
 
 def frames(data: bytes, channels: int) -> np.ndarray:
     return np.stack([pixels(frame, channels) for frame in ImageSequence.Iterator(Image.open(io.BytesIO(data)))])
-
-
-@BOTH
-def test_a_png_holds_exactly_the_pixels_and_grey_stays_grey(pictures: np.ndarray):
-    picture = decode(images.png(pictures[0]))
-    assert (picture.format, picture.mode) == ("PNG", "L" if pictures is GREY else "RGB")
-    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
-
-
-@BOTH
-def test_a_png_carries_text_beside_the_same_pixels(pictures: np.ndarray):
-    picture = decode(images.png(pictures[0], {"model": "m", "seed": str(2**64 - 1)}))
-    assert picture.info == {"model": "m", "seed": "18446744073709551615"}
-    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
-
-
-@BOTH
-def test_a_png_of_a_view_is_that_of_a_copy(pictures: np.ndarray):
-    view = pictures[0][::-1, ::2]
-    assert images.png(view) == images.png(view.copy())
-
-
-def test_a_png_of_one_pixel():
-    assert pixels(decode(images.png(np.full((1, 1, 3), 9, np.uint8))), 3).tolist() == [[[9, 9, 9]]]
-
-
-def test_digits_are_packed_smaller_than_their_pixels():
-    digit = np.zeros((28, 28, 1), np.uint8)
-    digit[8:20, 12:16] = 255
-    assert len(images.png(digit)) < 150
 
 
 @BOTH
@@ -159,13 +130,13 @@ def test_an_animation_of_one_frame(animate):
 
 @BOTH
 def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray):
-    pngs = [images.png(picture) for picture in pictures]
-    with zipfile.ZipFile(io.BytesIO(b"".join(images.archive(pngs, {"model": "é", "n": 2**64 - 1})))) as file:
+    packed = pngs(pictures)
+    with zipfile.ZipFile(io.BytesIO(b"".join(images.archive(packed, {"model": "é", "n": 2**64 - 1})))) as file:
         assert file.testzip() is None
         assert {entry.flag_bits for entry in file.infolist()} == {0}, "sizes stand in the heads, before the data"
         assert file.namelist() == ["manifest.json", *(f"00{i}.png" for i in range(6))]
         assert json.loads(file.read("manifest.json")) == {"model": "é", "n": 2**64 - 1}
-        for i, png in enumerate(pngs):
+        for i, png in enumerate(packed):
             assert file.read(images.file_name(i)) == png
 
 
@@ -180,12 +151,11 @@ def test_npy_is_numpys_own_format():
 @pytest.mark.parametrize(
     "pack",
     [
-        lambda: images.png(RGB[0]),
         lambda: images.webp(RGB[0]),
         lambda: images.jpeg(RGB[0]),
         lambda: images.gif(RGB, fps=10, loop=True),
         lambda: images.webp_animation(RGB, fps=10, loop=True),
-        lambda: b"".join(images.archive([images.png(picture) for picture in RGB], {"a": 1})),
+        lambda: b"".join(images.archive(pngs(RGB), {"a": 1})),
         lambda: b"".join(images.npy(RGB)),
     ],
 )
