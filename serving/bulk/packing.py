@@ -6,6 +6,7 @@ Writers take pictures in batches of any length, so that a shard is never whole i
 import json
 import tarfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,14 +50,17 @@ class TarWriter:
         # with gaps for the name, the size and the checksum, which counts itself as spaces.
         template = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
         self._owner, self._time, self._rest = template[100:124], template[135:148], template[156:]
-        self._sum = sum(self._owner + self._time + b" " * 8 + self._rest)
+        self._picture = f".{job.image}".encode()
+        same = sum(self._owner + self._time + b" " * 8 + self._rest)
+        self._sums = {suffix: same + sum(suffix) for suffix in (self._picture, b".json")}
 
     def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        job, parts = self._job, []
-        for i, data in enumerate(encoded(job, pictures)):
-            key = _key(start + i)
-            parts.append(self._member(f"{key}.{job.image}", data))
-            parts.append(self._member(f"{key}.json", self._facts.of(start + i, None if labels is None else labels[i])))
+        parts = []
+        for i, data in enumerate(encoded(self._job, pictures)):
+            key = _key(start + i).encode()
+            digits = sum(key)
+            facts = self._facts.of(start + i, None if labels is None else labels[i])
+            parts += (self._member(key, digits, self._picture, data), self._member(key, digits, b".json", facts))
         self._stream.write(b"".join(parts))
 
     def close(self) -> None:
@@ -64,11 +68,19 @@ class TarWriter:
         self._stream.write(bytes(2 * BLOCK + -size % tarfile.RECORDSIZE))
         self._stream.close()
 
-    def _member(self, name: str, data: bytes) -> bytes:
-        path, size = name.encode(), b"%011o" % len(data)
-        checksum = b"%06o\0 " % (self._sum + sum(path) + sum(size))
-        header = path.ljust(100, b"\0"), self._owner, size, self._time, checksum, self._rest
-        return b"".join((*header, data, bytes(-len(data) % BLOCK)))
+    def _member(self, key: bytes, digits: int, suffix: bytes, data: bytes) -> bytes:
+        """`digits`: the sum of the key's, for the checksum."""
+        size, in_size, padding = _size(len(data))
+        checksum = b"%06o\0 " % (self._sums[suffix] + digits + in_size)
+        name = (key + suffix).ljust(100, b"\0")
+        return b"".join((name, self._owner, size, self._time, checksum, self._rest, data, padding))
+
+
+@lru_cache(4096)
+def _size(size: int) -> tuple[bytes, int, bytes]:
+    """As a header has it, the sum of that, and what fills the last block."""
+    octal = b"%011o" % size
+    return octal, sum(octal), bytes(-size % BLOCK)
 
 
 class ParquetWriter:

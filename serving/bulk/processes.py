@@ -4,6 +4,7 @@ A worker is told one shard at a time, through a pipe. One that is lost is replac
 process goes, its end of the pipes goes with it, and the workers end: none is left behind, whatever ended it.
 """
 
+import gc
 import multiprocessing
 import signal
 from collections import deque
@@ -109,7 +110,9 @@ def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
         except (EOFError, OSError):
             return
         try:
-            made = made or Worker(job, source(), Store(url))
+            if made is None:
+                made = Worker(job, source(), Store(url))
+                gc.freeze()  # collections need not look at what stays
             pipe.send(made.make(shard))
         except BulkError as error:
             pipe.send(BulkError(str(error)))

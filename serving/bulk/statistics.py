@@ -32,9 +32,9 @@ class Tally:
         self.images += len(pictures)
         self.pixels += pictures[..., 0].size
         for channel in range(self.channels):
-            counts = np.bincount(pictures[..., channel].ravel(), minlength=256)
-            self.sums[channel] += int(counts @ np.arange(256))
-            self.squares[channel] += int(counts @ np.arange(256) ** 2)
+            values = pictures[..., channel]
+            self.sums[channel] += int(values.sum(dtype=np.uint64))
+            self.squares[channel] += int(np.square(values, dtype=np.uint16).sum(dtype=np.uint64))
         for label in labels or ():
             self.labels[label] = self.labels.get(label, 0) + 1
 
