@@ -9,22 +9,25 @@ import time
 from serving.api.generators import retry_after
 from serving.api.problems import Problem, overloaded
 
-MAX_REQUESTS = 256  # at 500 requests a second, the slowest that was measured, each is answered within about 0.5 s
+ANSWERED_SECONDS = 0.4  # in which all that are worked at should be answered ...
+LEAST, MOST = 64, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
 SMOOTHING = 0.05  # the weight of the newest reply in the measured speed
 
 
 class Admission:
     """The requests that have come whole and whose reply has not begun; not those that wait for a slow client."""
 
-    def __init__(self, most: int = MAX_REQUESTS):
-        self._most = most
+    def __init__(self, least: int = LEAST, most: int = MOST):
+        self._least, self._most = least, most
         self._requests = 0
         self._left = 0.0  # when one last left others behind
         self._seconds_per_request = 0.002  # until it is measured
 
     @property
     def full(self) -> bool:
-        return self._requests >= self._most
+        return self._requests >= self._least and (
+            self._requests >= self._most or self._requests * self._seconds_per_request >= ANSWERED_SECONDS
+        )
 
     def refusal(self) -> Problem:
         """503, for whoever finds it full."""

@@ -8,7 +8,7 @@ from serving.api.problems import Problem
 
 
 def test_one_more_than_there_is_room_for_is_refused_until_one_leaves():
-    admission = Admission(most=2)
+    admission = Admission(least=2, most=2)
     admission.enter()
     admission.enter()
     with pytest.raises(Problem) as refused:
@@ -22,7 +22,7 @@ def test_who_is_refused_is_told_how_long_those_before_will_take(monkeypatch: pyt
     """Ten at a time, each of which takes half a second: after 5 s there is room for ten more."""
     now = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    admission = Admission(most=10)
+    admission = Admission(least=10, most=10)
     for _ in range(10):
         admission.enter()
     for _ in range(200):
@@ -34,10 +34,28 @@ def test_who_is_refused_is_told_how_long_those_before_will_take(monkeypatch: pyt
     assert refused.value.headers["Retry-After"] == "5"
 
 
+def test_there_is_room_for_as_many_as_are_soon_answered(monkeypatch: pytest.MonkeyPatch):
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    found = {}
+    for seconds in (0.0001, 0.0041, 0.1):
+        admission = Admission(least=10, most=1000)
+        for _ in range(10):
+            admission.enter()
+        for _ in range(400):  # each is answered `seconds` after the one before
+            now += seconds
+            admission.leave()
+            admission.enter()
+        while not admission.full:
+            admission.enter()
+            found[seconds] = found.get(seconds, 10) + 1
+    assert found == {0.0001: 1000, 0.0041: 98}, "and no fewer than ten of those that take 0.1 s"
+
+
 def test_time_in_which_nobody_asks_is_not_taken_for_slowness(monkeypatch: pytest.MonkeyPatch):
     now = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    admission = Admission(most=1)
+    admission = Admission(least=1, most=1)
     for _ in range(100):
         admission.enter()
         now += 0.01
