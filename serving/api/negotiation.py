@@ -1,6 +1,6 @@
 """Which of the formats on offer an `Accept` header asks for (RFC 9110, section 12.5.1)."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from serving.api.problems import not_acceptable
@@ -20,7 +20,8 @@ class MediaRange(NamedTuple):
         return self.kind in ("*", kind) and self.subtype in ("*", subtype)
 
 
-def negotiate(accept: str | None, offered: Sequence[str]) -> str:
+@lru_cache(128)  # clients say the same each time
+def negotiate(accept: str | None, offered: tuple[str, ...]) -> str:
     """The media type to answer with. `offered` stands in the server's order; the first is the default.
 
     The highest quality wins; among equals a type that is named goes before a range, and then the sender's order holds.
