@@ -10,8 +10,9 @@ from serving.api.generators import retry_after
 from serving.api.problems import Problem, overloaded
 
 ANSWERED_SECONDS = 0.4  # in which all that are worked at should be answered ...
-LEAST, MOST = 64, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
-SMOOTHING = 0.05  # the weight of the newest reply in the measured speed
+LEAST, MOST = 32, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
+WINDOW_SECONDS = 0.25  # over which the speed is measured: replies come in bursts, a micro-batch's together
+SMOOTHING = 0.5  # the weight of the newest window in it
 
 
 class Admission:
@@ -20,7 +21,8 @@ class Admission:
     def __init__(self, least: int = LEAST, most: int = MOST):
         self._least, self._most = least, most
         self._requests = 0
-        self._left = 0.0  # when one last left others behind
+        self._since = 0.0  # the beginning of the window ...
+        self._answered = 0  # ... and how many were answered in it
         self._seconds_per_request = 0.002  # until it is measured
 
     @property
@@ -38,11 +40,19 @@ class Admission:
         if self.full:
             raise self.refusal()
         if not self._requests:
-            self._left = time.monotonic()
+            self._begin_window()  # while nobody asked, nobody was slow
         self._requests += 1
 
-    def leave(self) -> None:
-        now = time.monotonic()
+    def leave(self, *, answered: bool) -> None:
+        """A request's reply begins, or there will be none. How soon others were refused says nothing of the speed."""
         self._requests -= 1
-        self._seconds_per_request += SMOOTHING * (now - self._left - self._seconds_per_request)
-        self._left = now
+        if not answered:
+            return
+        self._answered += 1
+        elapsed = time.monotonic() - self._since
+        if elapsed >= WINDOW_SECONDS:
+            self._seconds_per_request += SMOOTHING * (elapsed / self._answered - self._seconds_per_request)
+            self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._since, self._answered = time.monotonic(), 0

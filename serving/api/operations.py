@@ -40,11 +40,10 @@ class Operations:
         media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
         generator = _generator(self.generators, body)
         try:
-            if _maps(body):
-                with generator.reserve(_count(body)):
-                    plan, layout = await asyncio.to_thread(_plan, generator, body)
-            else:
-                plan, layout = _plan(generator, body)
+            with generator.reserve(_count(body)):  # drawing latents for a request that is refused would be in vain
+                plan, layout = (
+                    await asyncio.to_thread(_plan, generator, body) if _maps(body) else _plan(generator, body)
+                )
             replies.check_size(plan, layout, media_type)
         except RequestError as error:
             raise invalid(FieldError(error.pointer, error.message)) from None

