@@ -7,9 +7,12 @@ pictures are 0 .. N-1 and held-out ones begin at `HELD_OUT`.
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,54 +30,117 @@ OPTIONS = {
     "scale": [0.88, 1.0],
     "translateX": [-6, 6],
 }
+ATTRIBUTES = {  # of every picture: the option of the avatar that says it
+    "body": "bodyVariant",
+    "top": "topVariant",
+    "eyes": "eyesVariant",
+    "mouth": "mouthVariant",
+    "pattern": "patternVariant",
+    "background colour": "backgroundColor",
+    "body colour": "bodyColor",
+}
+ABSENT = "none"  # a critter may have no top and no pattern
 
 
 def render(index: int) -> np.ndarray:
     """Picture `index` -> (64, 64, 3) uint8."""
     import resvg_py
-    from dicebear import Avatar
 
-    svg = Avatar(_style(), {"seed": f"critter-{index}", **OPTIONS}).to_string()
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
+    png = resvg_py.svg_to_bytes(svg_string=_avatar(index).to_string(), width=SIZE, height=SIZE, skip_system_fonts=True)
     return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+@cache
+def attribute_values() -> dict[str, tuple[str, ...]]:
+    """The values that each attribute may have, by the attribute's name."""
+    definition = _definition()
+    values = {}
+    for name, option in ATTRIBUTES.items():
+        if option.endswith("Color"):
+            values[name] = tuple(definition["colors"][option.removesuffix("Color")]["values"])
+        else:
+            component = definition["components"][option.removesuffix("Variant")]
+            values[name] = (*component["variants"], *([ABSENT] if component.get("probability", 100) < 100 else []))
+    return values
+
+
+def attributes(index: int) -> np.ndarray:
+    """What picture `index` shows -> (7,) int64: of each of ATTRIBUTES, which of its `attribute_values`."""
+    options = _avatar(index).to_json()["options"]
+    found = []
+    for name, option in ATTRIBUTES.items():
+        value = options.get(option, ABSENT)
+        found.append(attribute_values()[name].index(value[0] if isinstance(value, list) else value))
+    return np.array(found)
 
 
 def render_range(start: int, count: int, *, progress: bool = True) -> np.ndarray:
     """Pictures start .. start+count-1, in parallel over the cores this process may use -> (count, 64, 64, 3) uint8."""
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Spawned, not forked: the parent may hold threads (torch, CUDA) that do not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(min(workers, max(1, count // 64))) as pool:
-        rendered = pool.imap(render, range(start, start + count), chunksize=32)
-        for i, image in enumerate(tqdm(rendered, "rendering critters", count, unit="img", disable=not progress)):
-            images[i] = image
+    _fill(images, render, start, "rendering critters", progress)
     return images
 
 
 def cached(folder: Path, split: str, count: int) -> np.ndarray:
     """The first `count` of "train" or "test", rendered once into `folder` -> (count, 64, 64, 3) uint8."""
-    path = folder / f"critters-{SIZE}-{split}-{count}.npy"
+    return _cached(folder / f"critters-{SIZE}-{split}-{count}.npy", lambda: render_range(_first(split), count))
+
+
+def cached_attributes(folder: Path, split: str, count: int) -> np.ndarray:
+    """The attributes of the same pictures, found once and kept in `folder` -> (count, 7) int64."""
+
+    def find() -> np.ndarray:
+        found = np.empty((count, len(ATTRIBUTES)), np.int64)
+        _fill(found, attributes, _first(split), "attributes of critters", True)
+        return found
+
+    return _cached(folder / f"critters-attributes-{split}-{count}.npy", find)
+
+
+def _first(split: str) -> int:
+    return 0 if split == "train" else HELD_OUT
+
+
+def _fill(rows: np.ndarray, make: Callable[[int], np.ndarray], start: int, label: str, progress: bool) -> None:
+    """rows[i] = make(start + i), in parallel."""
+    count = len(rows)
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Spawned, not forked: the parent may hold threads (torch, CUDA) that do not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(min(workers, max(1, count // 64))) as pool:
+        made = pool.imap(make, range(start, start + count), chunksize=32)
+        for i, row in enumerate(tqdm(made, label, count, unit="img", disable=not progress)):
+            rows[i] = row
+
+
+def _cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        images = render_range(0 if split == "train" else HELD_OUT, count)
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npy")
-        np.save(partial, images)
+        np.save(partial, make())
         partial.replace(path)  # whole or not at all
     return np.load(path)
 
 
-_STYLE = None
+def _avatar(index: int) -> Any:
+    style = _style()
+    from dicebear import Avatar
+
+    return Avatar(style, {"seed": f"critter-{index}", **OPTIONS})
 
 
-def _style():
+@cache
+def _style() -> Any:
     """The parsed style, once a process."""
-    global _STYLE
-    if _STYLE is None:
-        try:
-            from dicebear import Style
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"the critters set needs the package {error.name!r}: install `ganymede[train]`."
-            ) from error
-        _STYLE = Style(json.loads((files("dicebear_styles") / "critters.json").read_text()))
-    return _STYLE
+    definition = _definition()
+    from dicebear import Style
+
+    return Style(definition)
+
+
+def _definition() -> dict[str, Any]:
+    try:
+        return json.loads((files("dicebear_styles") / "critters.json").read_text())
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the critters set needs the package {error.name!r}: install `ganymede[train]`."
+        ) from error

@@ -1,0 +1,64 @@
+"""The attributes of critters are those they were rendered with, and a network learns to read them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ImageColor
+
+from training import critters, reader
+
+
+def colour(name: str, index: int) -> np.ndarray:
+    """The RGB value of an attribute of picture `index`."""
+    value = critters.attributes(index)[list(critters.ATTRIBUTES).index(name)]
+    return np.array(ImageColor.getrgb(critters.attribute_values()[name][value]))
+
+
+def test_the_colours_that_attributes_say_are_in_the_picture():
+    for index in range(8):
+        picture = critters.render(index).astype(int)
+        assert (picture[0, 0] == colour("background colour", index)).all()
+        of_the_body = (picture == colour("body colour", index)).all(axis=2)
+        assert of_the_body.mean() > 0.1
+
+
+def test_attributes_are_found_once_and_of_the_split_that_was_asked_for(tmp_path: Path):
+    train, test = (critters.cached_attributes(tmp_path, split, 5) for split in ("train", "test"))
+    np.testing.assert_array_equal(train[3], critters.attributes(3))
+    np.testing.assert_array_equal(test[4], critters.attributes(critters.HELD_OUT + 4))
+    np.save(tmp_path / "critters-attributes-train-5.npy", train + 1)
+    np.testing.assert_array_equal(critters.cached_attributes(tmp_path, "train", 5), train + 1)  # not found again
+
+
+def test_an_attribute_that_a_critter_lacks_is_a_value_of_its_own():
+    values = critters.attribute_values()
+    assert {name for name, known in values.items() if critters.ABSENT in known} == {"top", "pattern"}
+    without_top = values["top"].index(critters.ABSENT)
+    assert any(critters.attributes(i)[1] == without_top for i in range(40))
+
+
+def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reader, "EPOCHS", 30)
+    found = reader.load(tmp_path, 16, train=256, held_out=64)
+    assert list(found.accuracy) == list(critters.ATTRIBUTES)
+    assert found.accuracy["background colour"] > 0.5  # of 12 colours
+
+    def fail(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(reader, "_train", fail)
+    again = reader.load(tmp_path, 16, train=256, held_out=64)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    assert again.accuracy == found.accuracy
+    np.testing.assert_array_equal(again(pictures), found(pictures))
+    truth = critters.cached_attributes(tmp_path, "test", 64)
+    unseen = np.load(tmp_path / "critters-64-test-64.npy").reshape(64, 16, 4, 16, 4, 3).mean(axis=(2, 4)).round()
+    right = (again(unseen.astype(np.uint8)) == truth).mean(axis=0)
+    assert right == pytest.approx(list(found.accuracy.values()), abs=0.05)
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 64])
+def test_a_reader_takes_pictures_of_any_size_that_style_models_have(resolution: int):
+    network = reader.Network(resolution, 5)
+    assert network(reader.torch.zeros(2, 3, resolution, resolution)).shape == (2, 5)

@@ -1,0 +1,125 @@
+"""A small network that reads the attributes of critters in pictures: how style mixing is measured, not only seen.
+
+It is trained on the attributes that the critters were rendered with, once for each resolution, and kept beside the
+data. A reading is only as good as the reader's accuracy on held-out critters, which goes with it wherever it is shown.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training import critters, data
+
+TRAIN, HELD_OUT = 50_000, 2_500  # critters to train on and to be tested on
+EPOCHS = 8
+BATCH = 128
+LEARNING_RATE = 2e-3
+GRID = 16  # pixels at which the first convolution works: finer ones are folded into channels, so that none costs more
+WIDTHS = (48, 64, 128)  # channels at 16, 8 and 4 px
+NOISE = 0.15  # greatest standard deviation of what training pictures are worn with, in [-1, 1]
+READ_BATCH = 500
+
+
+class Network(nn.Module):
+    """images (N, 3, R, R) in [-1, 1] -> for each attribute the logits of its values, side by side (N, K)."""
+
+    def __init__(self, resolution: int, outputs: int):
+        super().__init__()
+        fold = max(resolution // GRID, 1)
+        layers: list[nn.Module] = [nn.PixelUnshuffle(fold)]
+        channels = 3 * fold**2
+        for width in WIDTHS:
+            layers += [*_convolution(channels, width, 1), *_convolution(width, width, 2)]
+            channels = width
+        side = resolution // fold // 2 ** len(WIDTHS)
+        self.features = nn.Sequential(*layers)
+        self.logits = nn.Linear(channels * side**2, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(self.features(images).flatten(1))
+
+
+@dataclass(frozen=True)
+class Reader:
+    network: Network
+    accuracy: dict[str, float]  # of each attribute, on held-out critters
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (N, R, R, 3) uint8 -> (N, 7) int64: for each of critters.ATTRIBUTES the likeliest value."""
+        parts = [
+            _predicted(self.network, _unit(pictures[i : i + READ_BATCH])) for i in range(0, len(pictures), READ_BATCH)
+        ]
+        return torch.cat(parts).numpy()
+
+
+def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = HELD_OUT) -> Reader:
+    """The reader of critters at `resolution`, trained (minutes on a CPU) where `folder` does not hold it yet."""
+    path = folder / f"critters-reader-{resolution}.pt"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(resolution, sum(_sizes()))
+    if path.is_file():
+        kept = torch.load(path, weights_only=True)
+        network.load_state_dict(kept["network"])
+        return Reader(network.eval(), kept["accuracy"])
+    images = data.load("critters", folder, resolution, "train", train).images
+    _train(network, images, torch.from_numpy(critters.cached_attributes(folder, "train", train)))
+    unseen = data.load("critters", folder, resolution, "test", held_out).images.permute(0, 2, 3, 1).numpy()
+    right = Reader(network, {})(unseen) == critters.cached_attributes(folder, "test", held_out)  # (N, 7)
+    accuracy = dict(zip(critters.ATTRIBUTES, right.mean(axis=0).tolist(), strict=True))
+    torch.save({"network": network.state_dict(), "accuracy": accuracy}, path)
+    return Reader(network, accuracy)
+
+
+def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
+    """images (N, 3, R, R) uint8, attributes (N, 7)."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    steps = EPOCHS * -(-len(images) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    network.train()
+    with tqdm(total=EPOCHS * len(images), desc="training the reader of critters", unit="img") as bar:
+        for _ in range(EPOCHS):
+            for batch in torch.randperm(len(images), generator=generator).split(BATCH):
+                logits = network(_worn(data.to_unit(images[batch]), generator))
+                loss = torch.stack(
+                    [F.cross_entropy(part, attributes[batch, k]) for k, part in enumerate(logits.split(_sizes(), 1))]
+                ).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.update(len(batch))
+    network.eval()
+
+
+def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures with some noise, half of them blurred: generated ones are less clean than renders. (N, 3, R, R)."""
+    strength = NOISE * torch.rand(len(images), 1, 1, 1, generator=generator)
+    blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    mixed = images + (blurred - images) * (torch.rand(len(images), 1, 1, 1, generator=generator) * 2 - 1).clamp(min=0)
+    return mixed + strength * torch.randn(images.shape, generator=generator)
+
+
+@torch.no_grad()
+def _predicted(network: Network, images: Tensor) -> Tensor:
+    """images (N, 3, R, R) in [-1, 1] -> (N, 7)."""
+    return torch.stack([part.argmax(dim=1) for part in network(images).split(_sizes(), 1)], dim=1)
+
+
+def _unit(pictures: np.ndarray) -> Tensor:
+    """(N, H, W, C) uint8 -> (N, C, H, W) in [-1, 1]."""
+    return data.to_unit(torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))))
+
+
+def _sizes() -> list[int]:
+    return [len(values) for values in critters.attribute_values().values()]
+
+
+def _convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
