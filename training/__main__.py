@@ -1,4 +1,4 @@
-"""Command line: train | report | export | evaluate | data | study."""
+"""Command line: train | report | export | evaluate | card | data | study."""
 
 import argparse
 import os
@@ -39,7 +39,7 @@ INCEPTION_HELP = "Inception weights (DATA/inception-2015-12-05.pth, or download)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(required=True, metavar="train | report | export | evaluate | data | study")
+    commands = parser.add_subparsers(required=True, metavar="train | report | export | evaluate | card | data | study")
 
     train = commands.add_parser("train", help="train a recipe, or go on with a run")
     train.add_argument("recipe", nargs="?", help="id of a recipe, or the path of a .toml file")
@@ -77,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
     evaluate.set_defaults(command=_evaluate)
+
+    card = commands.add_parser("card", help="draw the pictures of a model's card and write it anew; measures nothing")
+    card.add_argument("model", type=Path, help="model folder, such as models/dcgan-mnist")
+    card.add_argument("--run", type=Path, help="run folder that it came from, where its record was not exported")
+    card.set_defaults(command=_card)
 
     prepare = commands.add_parser("data", help="download, render or check a data set ahead of training")
     prepare.add_argument("name", help="mnist, fashion-mnist, cifar10, stacked-mnist, critters, folder or npz")
@@ -179,6 +184,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     for figure in figures:
         print(f"{figure['name']} {figure['value']:.4f}  ({figure['protocol']})")
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from training import card, gallery
+    from training.report import record
+
+    if args.run:
+        record.read(args.run)  # or says what is wrong with it
+        gallery.keep_record(args.run, args.model)
+    card.write(args.model)
+    print(f"written: {args.model / 'README.md'}")
     return 0
 
 

@@ -12,12 +12,14 @@ from serving.engine.runtime import Runtime
 from training import metrics
 from training.data import Dataset
 from training.figures import Figure, Floor, figure
-from training.samples import generate
+from training.samples import described, generate
 
 SIZE = 28  # pixels of the pictures that a judge reads
 CLASSES = tuple("0123456789")
 STACKED_SAMPLES = 26_000  # Metz et al. 2017, section 3.3.1
 BATCH = 1000
+MISREAD = 20  # pictures read as something else than was asked, the first of them, that are shown
+MISREAD_FILE = "misread.png"
 
 Reader = Callable[[np.ndarray], np.ndarray]
 
@@ -69,10 +71,14 @@ def judge_metrics(runtime: Runtime, judge: Path, per_class: int, real: Dataset |
         protocol = f"rarest digit among {n:,} pictures, as {judge.name} reads them; 100 % is an even share"
     else:
         table = metrics.confusion(predicted, asked, len(CLASSES))
+        misread = np.flatnonzero(predicted != asked)[:MISREAD]
         details["judge_accuracy"] = {
             "by_class": metrics.accuracy_by_class(predicted, asked, CLASSES),
             "confusion": table.tolist(),
         }
+        if len(misread):
+            shown = [described(runtime.model, int(i)) | {"read": CLASSES[predicted[i]]} for i in misread]
+            details["judge_accuracy"] |= {"picture": MISREAD_FILE, "shown": shown}
     return [
         figure(name, value, protocol, n, judge.name, floors.get(name), **details.get(name, {}))
         for name, value in values.items()

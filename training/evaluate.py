@@ -8,7 +8,7 @@ import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, data, digits, likeness
+from training import card, data, digits, lenet, likeness, reader, styles
 from training.digits import judge_metrics
 from training.errors import TrainingError
 from training.figures import Figure
@@ -63,13 +63,21 @@ def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
             by_name["modes"] = lambda: digits.mode_metrics(
                 runtime, judge, n, data.load(subject.name, subject.data_folder, digits.SIZE, "test", n)
             )
+    if subject.model.classes and subject.labelled:
+        by_name["gan_train"] = lambda: lenet.gan_train(subject)
     by_name["fid"] = lambda: likeness.fid(subject)
     by_name["kid"] = lambda: likeness.kid(subject)
     by_name["precision_recall"] = lambda: likeness.precision_recall(subject)
+    by_name["realism"] = lambda: likeness.realism(subject)
     by_name["one_nearest_neighbour"] = lambda: likeness.one_nearest_neighbour(subject)
     by_name["path_length"] = lambda: likeness.path_length(subject)
     if subject.held_out:
         by_name["nearest"] = lambda: likeness.nearest(subject)
+    if subject.model.style:
+        by_name["mixed_fid"] = lambda: styles.mixed_fid(subject)
+        by_name["truncation"] = lambda: styles.truncation(subject)
+        if subject.name == "critters" and subject.resolution >= reader.GRID:
+            by_name["mixing"] = lambda: styles.mixing(subject)
     return by_name
 
 

@@ -14,11 +14,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from serving.engine import images
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
-from training import card
+from training import card, gallery
 from training.errors import ExportError
 from training.networks import NETWORKS, stylegan
 from training.recipe import Recipe
@@ -60,7 +59,7 @@ def export(run: Path, models: Path) -> Path:
         except ModelError as error:
             raise ExportError(f"the engine refuses the exported files: {error}") from error
         check(runtime, generator)
-        images.as_pillow(sample_grid(runtime)).save(folder / "samples.png")
+        gallery.keep_record(run if run.is_dir() else run.parent.parent, folder)
         card.write(folder)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
@@ -93,16 +92,6 @@ def check(runtime: Runtime, generator: Any) -> None:
         _check_labels(runtime, z[0])
     if model.style:
         _check_styles(runtime, z)
-
-
-def sample_grid(runtime: Runtime) -> np.ndarray:
-    """The first pictures of seed 0, (H, W, C) uint8: eight by eight, or ten of each class in columns."""
-    model = runtime.model
-    columns = len(model.classes) if model.classes else 8
-    n = columns * (10 if model.classes else 8)
-    labels = np.arange(n) % columns if model.classes else None
-    pictures = runtime.generate(latents(address_range(0, 0, n), model.latent_size), labels)
-    return images.grid(images.enlarge(pictures, 2), columns)
 
 
 def _check_parity(found: np.ndarray, expected: np.ndarray, batch: int) -> None:

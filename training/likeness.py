@@ -17,6 +17,8 @@ NEIGHBOURS = 3  # Kynkaanniemi et al. 2019, section 3.1
 NEAREST = 1000  # generated pictures whose nearest training pictures are sought
 PAIRS = 10  # of them that are shown
 PAIRS_FILE = "nearest.png"
+WORST = 20  # of the samples that are shown
+WORST_FILE = "worst.png"
 PATHS = 500
 
 # Karras et al. 2019 step by 1e-4 between pictures of floating point numbers. Ours have 256 levels: a step too short
@@ -31,19 +33,19 @@ EPSILON = 0.02
 
 def fid(subject: Subject) -> list[Figure]:
     """Frechet inception distance."""
-    return _compared(subject, ["fid"], lambda a, b: [metrics.fid(a, b)])
+    return compared(subject, ["fid"], lambda a, b: [metrics.fid(a, b)])
 
 
 def kid(subject: Subject) -> list[Figure]:
     """Kernel inception distance."""
     size = min(KID_SUBSET_SIZE, subject.count, len(subject.test))
     how = f"kernel (x.y / D + 1)^3, {KID_SUBSETS} subsets of {size:,}, "
-    return _compared(subject, ["kid"], lambda a, b: [metrics.kid(a, b, subsets=KID_SUBSETS, subset_size=size)], how)
+    return compared(subject, ["kid"], lambda a, b: [metrics.kid(a, b, subsets=KID_SUBSETS, subset_size=size)], how)
 
 
 def precision_recall(subject: Subject) -> list[Figure]:
     """How much of what is generated could be real, and how much of what is real could be generated."""
-    return _compared(
+    return compared(
         subject,
         ["precision", "recall"],
         lambda a, b: metrics.precision_recall(a, b, NEIGHBOURS),
@@ -51,13 +53,24 @@ def precision_recall(subject: Subject) -> list[Figure]:
     )
 
 
+def realism(subject: Subject) -> list[Figure]:
+    """How near each sample is to real pictures, and which are farthest from them, for the card to show."""
+    (found,) = compared(
+        subject,
+        ["realism"],
+        lambda a, b: [float(np.median(metrics.realism(a, b, NEIGHBOURS)))],
+        f"median, k = {NEIGHBOURS}, 1 and above lies within the real pictures' manifold, ",
+    )
+    scores = metrics.realism(subject.sample_features, subject.test_features, NEIGHBOURS)
+    worst = np.argsort(scores, kind="stable")[:WORST]
+    return [found | {"picture": WORST_FILE, "shown": [samples.described(subject.model, int(i)) for i in worst]}]
+
+
 def one_nearest_neighbour(subject: Subject) -> list[Figure]:
     """How well generated and real pictures are told apart by their nearest neighbours."""
     n = min(subject.count, len(subject.test))
     how = f"leave-one-out among {n:,} of each, 50 % is chance, "
-    return _compared(
-        subject, ["one_nearest_neighbour"], lambda a, b: [metrics.one_nearest_neighbour(a[:n], b[:n])], how
-    )
+    return compared(subject, ["one_nearest_neighbour"], lambda a, b: [metrics.one_nearest_neighbour(a[:n], b[:n])], how)
 
 
 def path_length(subject: Subject) -> list[Figure]:
@@ -69,7 +82,7 @@ def path_length(subject: Subject) -> list[Figure]:
     for space, way in ways.items():
         ends = subject.path_features(space, EPSILON, PATHS)
         protocol = (
-            f"{_features(subject)}, squared distance in place of LPIPS, over steps of {EPSILON:g} on {PATHS:,} {way} "
+            f"{_extractor(subject)}, squared distance in place of LPIPS, over steps of {EPSILON:g} on {PATHS:,} {way} "
             f"and divided by the step squared, least and greatest 1 % left out, {subject.resolution} px"
         )
         value = metrics.perceptual_path_length(ends[0::2], ends[1::2], EPSILON)
@@ -99,7 +112,7 @@ def nearest(subject: Subject) -> list[Figure]:
     by_pixels = _data_copying(subject, "data_copying_pixels", distances, _rows(test), _rows(train), where)
     known = subject.train_features
     distances, _ = metrics.nearest_neighbours(subject.sample_features[:n], known)
-    where = f"in {_features(subject)}, among {len(known):,} training pictures"
+    where = f"in {_extractor(subject)}, among {len(known):,} training pictures"
     unknown = subject.test_features[: 2 * n]
     by_features = _data_copying(subject, "data_copying_features", distances, unknown, known, where)
     return [by_pixels | {"picture": PAIRS_FILE}, by_features]
@@ -126,31 +139,40 @@ def _data_copying(
     )
 
 
-def _compared(
+def compared(
     subject: Subject,
     names: list[str],
     measure: Callable[[np.ndarray, np.ndarray], Sequence[float]],
     how: str = "",
+    made: np.ndarray | None = None,
 ) -> list[Figure]:
-    """Measures of two sets of features: of the samples, and for the floor of training pictures, against the test's."""
-    test = subject.test
-    whose = f"the {test.split} set" if subject.held_out else "the pictures it was trained on"
-    sizes = f"{subject.count:,} pictures against {len(test):,} of {whose}, {subject.resolution} px"
-    protocol = f"{_features(subject)}, {how}{sizes}"
-    which = "first" if subject.name in data.SOURCES else "evenly spaced"
-    reference = f"{test.source.name} {test.split}, {which} {len(test)}"
-    values = measure(subject.sample_features, subject.test_features)
+    """Measures of two sets of features: of the samples (or of what else was `made`), and for the floor of training
+    pictures, against the test's."""
+    values = measure(subject.sample_features if made is None else made, subject.test_features)
     floors: list[Floor | None] = [None] * len(names)
     if subject.held_out:
         in_place = f"{len(subject.train_features):,} training pictures"
         floors = [Floor(x, in_place) for x in measure(subject.train_features, subject.test_features)]
     return [
-        figure(name, value, protocol, subject.count, reference, floor)
+        figure(name, value, protocol(subject, how), subject.count, reference(subject), floor)
         for name, value, floor in zip(names, values, floors, strict=True)
     ]
 
 
-def _features(subject: Subject) -> str:
+def protocol(subject: Subject, how: str = "") -> str:
+    """What a comparison of samples with the test's pictures says of itself."""
+    whose = f"the {subject.test.split} set" if subject.held_out else "the pictures it was trained on"
+    sizes = f"{subject.count:,} pictures against {len(subject.test):,} of {whose}, {subject.resolution} px"
+    return f"{_extractor(subject)}, {how}{sizes}"
+
+
+def reference(subject: Subject) -> str:
+    """The pictures that samples are compared with."""
+    which = "first" if subject.name in data.SOURCES else "evenly spaced"
+    return f"{subject.test.source.name} {subject.test.split}, {which} {len(subject.test)}"
+
+
+def _extractor(subject: Subject) -> str:
     return features.protocol(subject.model.image.channels)
 
 

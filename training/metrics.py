@@ -46,6 +46,20 @@ def precision_recall(fake: np.ndarray, real: np.ndarray, k: int = 3) -> tuple[fl
     return _share_within(a, b, k), _share_within(b, a, k)
 
 
+def realism(fake: np.ndarray, real: np.ndarray, k: int = 3) -> np.ndarray:
+    """Realism score (Kynkaanniemi et al. 2019, eq. 3) of each of `fake` (N, D) beside `real` (M, D) -> (N,).
+
+    The greatest quotient of a real point's reach, to its `k`th nearest other one, and its distance: at least 1 within
+    the manifold of `real`, small far from it. Of the real points the half that reaches farthest is left out, as there.
+    """
+    a, b = torch.from_numpy(fake).double(), torch.from_numpy(real).double()
+    radii = _squared_radii(b, k)
+    kept = radii <= radii.median()
+    tiny = torch.finfo(torch.float64).tiny  # a copy of a real point is as real as can be, and not a division by 0
+    parts = [(radii[kept] / part.clamp(min=tiny)).max(dim=1).values for _, part in _distance_rows(a, b[kept])]
+    return torch.cat(parts).sqrt().numpy()
+
+
 def one_nearest_neighbour(a: np.ndarray, b: np.ndarray) -> float:
     """Leave-one-out accuracy of telling two sets apart by the nearest other point; features (N, D) and (N, D).
 
@@ -159,10 +173,15 @@ def modes_and_kl(modes: np.ndarray, count: int) -> tuple[int, float]:
 
 def _share_within(points: Tensor, manifold: Tensor, k: int) -> float:
     """Share of points (N, D) that lie in a ball around one of manifold (M, D), to its kth nearest other point."""
-    # The nearest of all is the point itself.
-    radii = torch.cat([part.kthvalue(k + 1, dim=1).values for _, part in _distance_rows(manifold, manifold)])
+    radii = _squared_radii(manifold, k)
     within = sum(int((part <= radii).any(dim=1).sum()) for _, part in _distance_rows(points, manifold))
     return within / len(points)
+
+
+def _squared_radii(points: Tensor, k: int) -> Tensor:
+    """Squared distance of each of points (N, D) to its kth nearest other one -> (N,)."""
+    # The nearest of all is the point itself.
+    return torch.cat([part.kthvalue(k + 1, dim=1).values for _, part in _distance_rows(points, points)])
 
 
 def _distance_rows(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:

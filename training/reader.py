@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training import critters, data
+from training import checkpoint, critters, data
 
 TRAIN, HELD_OUT = 50_000, 2_500  # critters to train on and to be tested on
 EPOCHS = 8
@@ -47,14 +47,16 @@ class Network(nn.Module):
 @dataclass(frozen=True)
 class Reader:
     network: Network
-    accuracy: dict[str, float]  # of each attribute, on held-out critters
+    accuracy: dict[str, float]  # how often it is right, by attribute, on held-out critters ...
+    confidence: dict[str, float]  # ... and how sure it is of what it reads there: of other pictures it may be less
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, R, R, 3) uint8 -> (N, 7) int64: for each of critters.ATTRIBUTES the likeliest value."""
-        parts = [
-            _predicted(self.network, _unit(pictures[i : i + READ_BATCH])) for i in range(0, len(pictures), READ_BATCH)
-        ]
-        return torch.cat(parts).numpy()
+        return _read(self.network, pictures)[0]
+
+    def sure(self, pictures: np.ndarray) -> dict[str, float]:
+        """The mean probability of the values that are read in pictures (N, R, R, 3) uint8, by attribute."""
+        return _by_attribute(_read(self.network, pictures)[1])
 
 
 def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = HELD_OUT) -> Reader:
@@ -64,16 +66,17 @@ def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = H
         torch.manual_seed(0)
         network = Network(resolution, sum(_sizes()))
     if path.is_file():
-        kept = torch.load(path, weights_only=True)
+        kept = checkpoint.load(path)
         network.load_state_dict(kept["network"])
-        return Reader(network.eval(), kept["accuracy"])
+        return Reader(network.eval(), kept["accuracy"], kept["confidence"])
     images = data.load("critters", folder, resolution, "train", train).images
     _train(network, images, torch.from_numpy(critters.cached_attributes(folder, "train", train)))
     unseen = data.load("critters", folder, resolution, "test", held_out).images.permute(0, 2, 3, 1).numpy()
-    right = Reader(network, {})(unseen) == critters.cached_attributes(folder, "test", held_out)  # (N, 7)
-    accuracy = dict(zip(critters.ATTRIBUTES, right.mean(axis=0).tolist(), strict=True))
-    torch.save({"network": network.state_dict(), "accuracy": accuracy}, path)
-    return Reader(network, accuracy)
+    values, confidences = _read(network, unseen)
+    right = values == critters.cached_attributes(folder, "test", held_out)  # (N, 7)
+    known = {"accuracy": _by_attribute(right), "confidence": _by_attribute(confidences)}
+    checkpoint.save(path, {"network": network.state_dict(), **known})
+    return Reader(network, **known)
 
 
 def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
@@ -107,14 +110,21 @@ def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _predicted(network: Network, images: Tensor) -> Tensor:
-    """images (N, 3, R, R) in [-1, 1] -> (N, 7)."""
-    return torch.stack([part.argmax(dim=1) for part in network(images).split(_sizes(), 1)], dim=1)
+def _read(network: Network, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (N, R, R, 3) uint8 -> the likeliest values (N, 7) int64, and their probabilities (N, 7)."""
+    confidences, values = [], []
+    for start in range(0, len(pictures), READ_BATCH):
+        part = np.ascontiguousarray(pictures[start : start + READ_BATCH].transpose(0, 3, 1, 2))
+        logits = network(data.to_unit(torch.from_numpy(part))).split(_sizes(), 1)
+        best = [each.softmax(dim=1).max(dim=1) for each in logits]
+        confidences.append(torch.stack([each.values for each in best], dim=1))
+        values.append(torch.stack([each.indices for each in best], dim=1))
+    return torch.cat(values).numpy(), torch.cat(confidences).numpy()
 
 
-def _unit(pictures: np.ndarray) -> Tensor:
-    """(N, H, W, C) uint8 -> (N, C, H, W) in [-1, 1]."""
-    return data.to_unit(torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))))
+def _by_attribute(rows: np.ndarray) -> dict[str, float]:
+    """(N, 7) -> the mean of each column."""
+    return dict(zip(critters.ATTRIBUTES, rows.mean(axis=0).tolist(), strict=True))
 
 
 def _sizes() -> list[int]:

@@ -1,22 +1,57 @@
 """The pictures of an exported model that are measured: each a function of its number alone, whatever the batch."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from serving.engine.latents import Address, address_range, latents, lerp, slerp
+from serving.engine.repository import Model
 from serving.engine.runtime import Runtime
 
 SEED = 1_000_003  # of the pictures that are measured; far from the small seeds that people look at
 PATH_SEED = SEED + 1
+COLUMN_SEED = SEED + 2  # of the second of the two that are mixed
+
+Styles = Literal["coarse", "middle", "fine"]
+STYLES: tuple[Styles, ...] = ("coarse", "middle", "fine")
 
 
-def generate(runtime: Runtime, start: int, n: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pictures at addresses (SEED, start ..) -> (n, H, W, C) uint8, and their labels: the classes in turn."""
+def generate(runtime: Runtime, start: int, n: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pictures at addresses (seed, start ..) -> (n, H, W, C) uint8, and their labels: the classes in turn."""
     classes = runtime.model.classes
     labels = np.arange(start, start + n) % len(classes) if classes else None
-    return runtime.generate(latents(address_range(SEED, start, n), runtime.model.latent_size), labels), labels
+    return runtime.generate(latents(address_range(seed, start, n), runtime.model.latent_size), labels), labels
+
+
+def described(model: Model, number: int) -> dict[str, Any]:
+    """Where the picture of `generate` with this number lies, as model.json holds it: address, label if there is one."""
+    label = {"label": number % len(model.classes)} if model.classes else {}
+    return {"address": [SEED, number], **label}
+
+
+def truncated(runtime: Runtime, psi: float, start: int, n: int) -> np.ndarray:
+    """The pictures of `generate` at truncation `psi` on every layer: style models. -> (n, H, W, C) uint8"""
+    z = latents(address_range(SEED, start, n), runtime.model.latent_size)
+    return runtime.generate(z, psi=np.full(1, psi, np.float32))
+
+
+def mixed(runtime: Runtime, start: int, n: int, styles: Styles | None = None) -> np.ndarray:
+    """Mixes of two: number i has `styles` of the picture at (COLUMN_SEED, i) and all others of the one at (SEED, i).
+
+    Where `styles` are not given they are coarse, middle and fine ones in turn. -> numbers start .., (n, H, W, C) uint8
+    """
+    model = runtime.model
+    if model.style is None:
+        raise ValueError(f"{model.id}: mixing is for style models.")
+    ones = np.ones((n, model.style.layers), np.float32)
+    rows, columns = (
+        runtime.map(latents(address_range(seed, start, n), model.latent_size), ones) for seed in (SEED, COLUMN_SEED)
+    )
+    for k in range(n):
+        layers = list(getattr(model.style, styles or STYLES[(start + k) % len(STYLES)]))
+        rows[k, layers] = columns[k, layers]
+    return runtime.synthesize({"w": rows})
 
 
 def path_ends(runtime: Runtime, space: Literal["z", "w"], epsilon: float, start: int, n: int) -> np.ndarray:

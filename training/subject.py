@@ -51,9 +51,27 @@ class Subject:
     def held_out(self) -> bool:
         return self.test.split == "test"
 
+    @property
+    def labelled(self) -> bool:
+        """Whether real pictures, some of them held out, have classes."""
+        return self.held_out and self.test.labels is not None
+
     @cached_property
     def sample_features(self) -> np.ndarray:
-        return self._cached(lambda start, n: samples.generate(self.runtime, start, n)[0], self.count)
+        return self.features_of(lambda start, n: samples.generate(self.runtime, start, n)[0], self.count)
+
+    @cached_property
+    def mixed_features(self) -> np.ndarray:
+        """Of as many mixes of two as there are samples."""
+        return self.features_of(lambda start, n: samples.mixed(self.runtime, start, n), self.count, "-mixed")
+
+    def truncated_features(self, psi: float) -> np.ndarray:
+        """Of the samples at truncation `psi`; those of 1 are the samples'."""
+        if psi == 1:
+            return self.sample_features
+        return self.features_of(
+            lambda start, n: samples.truncated(self.runtime, psi, start, n), self.count, f"-psi-{psi:g}"
+        )
 
     @cached_property
     def test_features(self) -> np.ndarray:
@@ -75,7 +93,13 @@ class Subject:
         def pictures(start: int, n: int) -> np.ndarray:
             return samples.path_ends(self.runtime, space, epsilon, start, n)
 
-        return self._cached(pictures, 2 * paths, f"-path-{space}-{epsilon:g}")
+        return self.features_of(pictures, 2 * paths, f"-path-{space}-{epsilon:g}")
+
+    def features_of(self, pictures: features.Pictures, n: int, suffix: str = "") -> np.ndarray:
+        """Of n pictures of the model, kept under its sha256; `suffix` says which pictures."""
+        key = f"{self.model.id}-{self.model.sha256[:16]}{suffix}"
+        path = features.cache_folder(self.name, self.data_folder) / f"{key}.npy"
+        return features.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")
 
     @cached_property
     def _inception(self) -> features.Extract:
@@ -89,8 +113,3 @@ class Subject:
                 f"{self.model.image.channels}: `--data` must be what the model was trained on."
             )
         return found
-
-    def _cached(self, pictures: features.Pictures, n: int, suffix: str = "") -> np.ndarray:
-        key = f"{self.model.id}-{self.model.sha256[:16]}{suffix}"
-        path = features.cache_folder(self.name, self.data_folder) / f"{key}.npy"
-        return features.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")

@@ -89,6 +89,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: P
         (["train", "dcgan-mnist", "data.resolution=14", "--data", str(DATA)], "`data.resolution` (=14) must be one of"),
         (["train", "--resume", "nowhere"], "nowhere holds no checkpoint.pt"),
         (["export", "nowhere"], "nowhere: no such run folder or snapshot"),
+        (["card", "nowhere"], "nowhere: has no file `model.json`."),
         (["evaluate", "nowhere"], "nowhere: has no file `model.json`."),
         (["data", "imagenet"], "`data.name` (='imagenet') must be one of mnist, fashion-mnist"),
         (["train", "dcgan-mnist", "--device", "cuda:99"], "`--device` (=cuda:99)"),
@@ -107,5 +108,5 @@ def test_help_needs_no_torch_and_no_second():
     began = time.perf_counter()
     code = "import sys; sys.modules['torch'] = None; from training.__main__ import main; main(['--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "train | report | export | evaluate | data | study" in done.stdout
+    assert done.returncode == 0 and "train | report | export | evaluate | card | data | study" in done.stdout
     assert time.perf_counter() - began < 10

@@ -65,16 +65,19 @@ def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and
     assert after.document["metrics"] == figures
     assert json.loads(json.dumps(figures)) == figures
     assert [figure["name"] for figure in figures] == [
-        "smallest_class_share", "inception_score", "fid", "kid", "precision", "recall", "one_nearest_neighbour",
-        "ppl_z", "data_copying_pixels", "data_copying_features",
+        "smallest_class_share", "inception_score", "fid", "kid", "precision", "recall", "realism",
+        "one_nearest_neighbour", "ppl_z", "data_copying_pixels", "data_copying_features",
     ]  # fmt: skip
     written = (model_folder / "README.md").read_text()
-    assert written == card.render(after.document)
+    assert written == card.render(model_folder)
     for figure in figures:
         assert figure["protocol"] and figure["samples"] > 0 and figure["reference"]
         assert ("floor" in figure) == ("floor_protocol" in figure) == (figure["name"] != "ppl_z")
-        row = f"| {card.TITLES[figure['name']]} | {card.shown(figure)} | {card.shown(figure, 'floor')} |"
+        title, samples = card.TITLES[figure["name"]], f"{figure['samples']:,}"
+        row = f"| {title} | {card.shown(figure)} | {card.shown(figure, 'floor')} | {samples} | "
         assert row in written
+        note = written.partition(row)[2].split(" ")[0]
+        assert f"\n{note}. {figure['protocol']}\n" in written
 
 
 def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_training_pictures(
@@ -91,6 +94,7 @@ def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_trai
         assert found["fid"][name] == pytest.approx(metrics.fid(x, test), rel=1e-6)
         assert found["kid"][name] == pytest.approx(metrics.kid(x, test, subsets=100, subset_size=60), rel=1e-3)
         assert (found["precision"][name], found["recall"][name]) == metrics.precision_recall(x, test)
+        assert found["realism"][name] == pytest.approx(np.median(metrics.realism(x, test)), rel=1e-5)
         assert found["one_nearest_neighbour"][name] == metrics.one_nearest_neighbour(x, test[:60])
     assert "60 pictures against 64 of the test set, 28 px" in found["fid"]["protocol"]
     assert "60 subsets" not in found["kid"]["protocol"] and "100 subsets of 60" in found["kid"]["protocol"]
@@ -106,7 +110,7 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_found_out_and_shown(model_
     shown = np.asarray(Image.open(model_folder / "nearest.png"))
     assert shown.shape == (2 * 56, 10 * 56)
     assert shown.any() and (shown[:56] == shown[56:]).all()  # above what was made, below what it was made from
-    assert "![nearest training pictures](nearest.png)" in (model_folder / "README.md").read_text()
+    assert "![nearest](nearest.png)" in (model_folder / "README.md").read_text()
 
 
 def test_mirrored_copies_are_copies_where_the_model_saw_mirrored_pictures(tmp_path: Path, data_folder: Path):
@@ -138,7 +142,7 @@ def test_measures_may_be_named_and_the_others_stay_as_they_were(model_folder: Pa
 def test_a_measure_that_the_model_or_its_data_cannot_have_is_refused_with_those_it_can(
     model_folder: Path, data_folder: Path, name: str
 ):
-    right = "fid, kid, precision_recall, one_nearest_neighbour, path_length, nearest for memoriser"
+    right = "fid, kid, precision_recall, realism, one_nearest_neighbour, path_length, nearest for memoriser"
     with pytest.raises(TrainingError, match=rf"`metrics` \(={name}\) must be among {right}"):
         evaluate.evaluate(model_folder, data_folder, device="cpu", metrics=[name])
 
@@ -148,7 +152,8 @@ def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_se
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
     figures = evaluate.evaluate(folder, tmp_path / "mine.npz", samples=40, reference=40, judge=JUDGE, device="cpu")
-    assert list(by_name(figures)) == ["fid", "kid", "precision", "recall", "one_nearest_neighbour", "ppl_z"]
+    names = ["fid", "kid", "precision", "recall", "realism", "one_nearest_neighbour", "ppl_z"]
+    assert list(by_name(figures)) == names
     assert not any("floor" in figure for figure in figures)
     assert "40 of the pictures it was trained on" in figures[0]["protocol"]
 
@@ -183,3 +188,33 @@ def test_a_confusion_table_is_shown_with_its_classes(tmp_path: Path, data_folder
     begin = rows.index("| asked \\ read | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |")
     shown = [[int(cell) for cell in row.split("|")[2:-1]] for row in rows[begin + 2 : begin + 12]]
     assert shown == accuracy["confusion"] and np.trace(shown) == accuracy["value"] * 100 >= 95
+
+
+def test_what_is_least_real_is_shown_with_its_addresses(
+    model_folder: Path, data_folder: Path, projections_for_inception: Extract
+):
+    (found,) = evaluate.evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu", metrics=["realism"])
+    runtime = Runtime(load_model(model_folder))
+    made, _ = samples.generate(runtime, 0, 60)
+    test = data.load("mnist", DATA, 28, "test").images.permute(0, 2, 3, 1).numpy()
+    scores = metrics.realism(projections_for_inception(made), projections_for_inception(test))
+    worst = np.argsort(scores, kind="stable")[:20]
+    assert [each["address"] for each in found["shown"]] == [[samples.SEED, i] for i in worst.tolist()]
+    shown = np.asarray(Image.open(model_folder / "worst.png"))
+    assert shown.shape == (2 * 56, 10 * 56)
+    np.testing.assert_array_equal(shown[:56, :56], made[worst[0], :, :, 0].repeat(2, axis=0).repeat(2, axis=1))
+    assert f"seed {samples.SEED}, indices {worst[0]}, {worst[1]}, " in (model_folder / "README.md").read_text()
+
+
+def test_digits_that_are_misread_are_shown_with_what_was_read(tmp_path: Path, data_folder: Path):
+    """A model that makes the next digit: all are misread."""
+    train = data.load("mnist", DATA, 28)
+    assert train.labels is not None
+    pictures = torch.cat([train.images[train.labels == (digit + 1) % 10][:4] for digit in range(10)])
+    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder
+    (accuracy, _) = evaluate.evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
+    right = [each for each in accuracy["shown"] if each["read"] == str((each["label"] + 1) % 10)]
+    assert len(accuracy["shown"]) == 20 and len(right) >= 18
+    assert (folder / "misread.png").is_file()
+    assert "reads as something else: 0 as 1, 1 as 2, " in (folder / "README.md").read_text()
+    assert "- Asked for " in (folder / "README.md").read_text()

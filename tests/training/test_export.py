@@ -54,10 +54,10 @@ def test_the_model_document_says_what_was_trained(run_folder: Path, model_folder
     assert document["training"]["device"].startswith("CPU")
     assert document["metrics"] == []
     assert document["dataset"]["licence"] in ("CC BY-SA 3.0", "CC0 1.0")
+    of_styles = {"mixing.png", "truncation.png"} if document["style"] else set()
     assert {path.name for path in model_folder.iterdir()} == {
-        "model.json",
-        "README.md",
-        "samples.png",
+        *("model.json", "README.md", "samples.png", "interpolation.png", "training.png", "training.jsonl"),
+        *of_styles,
         *document["files"],
     }
 

@@ -49,6 +49,18 @@ def test_kid_asks_for_subsets_that_the_sets_can_give():
         metrics.kid(normal(10, 2, 0), normal(20, 2, 1), subsets=1, subset_size=11)
 
 
+def test_realism_is_a_real_points_reach_by_the_distance_to_it():
+    """Real points on a line at 0, 1, 3 and 13: to their nearest other one they reach 1, 1, 2 and 10.
+
+    The half that reaches farthest, 3 and 13, is left out; what lies beside 13 is judged from 1.
+    """
+    real = np.array([[0.0], [1.0], [3.0], [13.0]])
+    fake = np.array([[0.5], [-2.0], [12.0], [1.0]])
+    found = metrics.realism(fake, real, k=1)
+    assert found[:3] == pytest.approx([1 / 0.5, 1 / 2, 1 / 11])
+    assert found[3] > 1e100 and np.isfinite(found[3])  # a copy of a real point
+
+
 def test_precision_and_recall_of_identical_and_of_disjoint_sets_are_one_and_zero():
     a = normal(50, 8, 0)
     assert metrics.precision_recall(a, a) == (1, 1)

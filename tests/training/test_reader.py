@@ -39,7 +39,8 @@ def test_an_attribute_that_a_critter_lacks_is_a_value_of_its_own():
 
 
 def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reader, "EPOCHS", 30)
+    monkeypatch.setattr(reader, "EPOCHS", 20)
+    monkeypatch.setattr(reader, "WIDTHS", (16, 24, 32))
     found = reader.load(tmp_path, 16, train=256, held_out=64)
     assert list(found.accuracy) == list(critters.ATTRIBUTES)
     assert found.accuracy["background colour"] > 0.5  # of 12 colours
@@ -50,12 +51,14 @@ def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path:
     monkeypatch.setattr(reader, "_train", fail)
     again = reader.load(tmp_path, 16, train=256, held_out=64)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    assert again.accuracy == found.accuracy
+    assert (again.accuracy, again.confidence) == (found.accuracy, found.confidence)
     np.testing.assert_array_equal(again(pictures), found(pictures))
     truth = critters.cached_attributes(tmp_path, "test", 64)
     unseen = np.load(tmp_path / "critters-64-test-64.npy").reshape(64, 16, 4, 16, 4, 3).mean(axis=(2, 4)).round()
     right = (again(unseen.astype(np.uint8)) == truth).mean(axis=0)
     assert right == pytest.approx(list(found.accuracy.values()), abs=0.05)
+    assert again.sure(unseen.astype(np.uint8)) == pytest.approx(found.confidence, abs=0.05)
+    assert 1 / 14 < found.confidence["body"] < 1  # of 14 bodies
 
 
 @pytest.mark.parametrize("resolution", [16, 32, 64])

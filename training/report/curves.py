@@ -1,10 +1,13 @@
 """Statistics over kimg as PNGs, drawn for a light page and for a dark one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from training.report.record import Record
+
+Series = dict[str, tuple[list[float], list[float]]]  # label -> kimg and values
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ DARK = {
     "lines": ["#56b4e9", "#f2914a", "#2fc79a", "#e6a3c8", "#d9b92e", "#9fd3f5"],
 }
 SIZE = (6.4, 3.0)  # inches
+COLUMN = 4.2  # inches, of each of several side by side
 DPI = 150
 LOG_FROM = 30
 MARKED = 40  # points, up to which each is marked
@@ -101,8 +105,7 @@ def draw(record: Record) -> list[Curve]:
     """The figures for which the run has recorded something."""
     curves = []
     for figure in FIGURES:
-        series = {label: record.series(key) for label, key in figure.keys.items()}
-        series = {label: values for label, values in series.items() if values[0]}
+        series = _series(record, figure)
         if series:
             last = ", ".join(f"{label} {values[-1]:.4g}" for label, (_, values) in series.items())
             pictures = [_png(figure, series, record.alarms, theme) for theme in (LIGHT, DARK)]
@@ -110,17 +113,49 @@ def draw(record: Record) -> list[Curve]:
     return curves
 
 
-def _png(
-    figure: Figure, series: dict[str, tuple[list[float], list[float]]], alarms: list[dict[str, Any]], theme: dict
-) -> bytes:
+def together(record: Record, names: Sequence[str]) -> bytes:
+    """Those of the named figures for which the run has recorded something, side by side on light paper -> PNG."""
+    chosen = [(figure, _series(record, figure)) for name in names for figure in FIGURES if figure.name == name]
+    chosen = [(figure, series) for figure, series in chosen if series]
+    canvas = _canvas(LIGHT, COLUMN * len(chosen))
+    for number, (figure, series) in enumerate(chosen, 1):
+        axes = canvas.add_subplot(1, len(chosen), number, facecolor=LIGHT["paper"])
+        _plot(axes, figure, series, record.alarms, LIGHT)
+        axes.set_ylabel(figure.title, color=LIGHT["ink"], fontsize=9)
+    return _saved(canvas)
+
+
+def _series(record: Record, figure: Figure) -> Series:
+    """By label, of what was recorded."""
+    series = {label: record.series(key) for label, key in figure.keys.items()}
+    return {label: values for label, values in series.items() if values[0]}
+
+
+def _png(figure: Figure, series: Series, alarms: list[dict[str, Any]], theme: dict) -> bytes:
+    canvas = _canvas(theme)
+    _plot(canvas.add_subplot(facecolor=theme["paper"]), figure, series, alarms, theme)
+    return _saved(canvas)
+
+
+def _canvas(theme: dict, width: float = SIZE[0]) -> Any:
     # Without pyplot, which would choose a window system and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, SIZE[1]), dpi=DPI, facecolor=theme["paper"], layout="constrained")
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def _saved(canvas: Any) -> bytes:
+    buffer = BytesIO()
+    canvas.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _plot(axes: Any, figure: Figure, series: Series, alarms: list[dict[str, Any]], theme: dict) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    canvas = Canvas(figsize=SIZE, dpi=DPI, facecolor=theme["paper"], layout="constrained")
-    FigureCanvasAgg(canvas)
-    axes = canvas.add_subplot(facecolor=theme["paper"])
     for (label, (kimg, values)), colour in zip(series.items(), theme["lines"], strict=False):
         marker = "o" if len(kimg) <= MARKED else ""
         style = "steps-post" if figure.name == "resolution" else "default"
@@ -150,6 +185,3 @@ def _png(
         axes.legend(
             fontsize=9, frameon=False, labelcolor=theme["ink"], ncols=3, loc="lower left", bbox_to_anchor=(0, 1)
         )
-    buffer = BytesIO()
-    canvas.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -1,0 +1,37 @@
+"""What learns from a model's pictures reads real ones, if those pictures have the classes they are said to have."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from memorisers import memoriser
+from training import data, digits, lenet
+from training.subject import Subject
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def sorted_digits() -> torch.Tensor:
+    """16 training pictures of each digit, the zeros first. (160, 1, 28, 28) uint8"""
+    train = data.load("mnist", DATA, 28)
+    assert train.labels is not None
+    return torch.cat([train.images[train.labels == digit][:16] for digit in range(10)])
+
+
+def subject(folder: Path, pictures: torch.Tensor) -> Subject:
+    runtime = memoriser(folder, pictures.numpy(), "mnist", digits.CLASSES)
+    return Subject(runtime, DATA, count=20, reference=20, inception=None, device="cpu")
+
+
+def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
+    tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lenet, "EPOCHS", 40)
+    (right,) = lenet.gan_train(subject(tmp_path / "right", sorted_digits))
+    (wrong,) = lenet.gan_train(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
+    assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test pictures, from a few hundred
+    assert wrong["value"] < 0.2 and wrong["floor"] == right["floor"]  # each digit learnt as the one after it
+    assert right["samples"] == 256  # as many as there are real ones to learn from
+    assert "reads the 64 pictures of the test set" in right["protocol"]
