@@ -10,7 +10,7 @@ from serving.api.generators import retry_after
 from serving.api.problems import Problem, overloaded
 
 ANSWERED_SECONDS = 0.4  # in which all that are worked at should be answered ...
-LEAST, MOST = 24, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
+LEAST, MOST = 32, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
 WINDOW_SECONDS = 0.25  # over which the speed is measured: replies come in bursts, a micro-batch's together
 SMOOTHING = 0.5  # the weight of the newest window in it
 
