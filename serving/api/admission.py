@@ -9,27 +9,22 @@ import time
 from serving.api.generators import retry_after
 from serving.api.problems import Problem, overloaded
 
-ANSWERED_SECONDS = 0.4  # in which all that are worked at should be answered ...
-LEAST, MOST = 32, 256  # ... but few large requests leave room for small ones, and more than 256 slow each other down
-WINDOW_SECONDS = 0.25  # over which the speed is measured: replies come in bursts, a micro-batch's together
-SMOOTHING = 0.5  # the weight of the newest window in it
+MAX_REQUESTS = 256  # at 500 requests a second, the slowest that was measured, each is answered within about 0.5 s
+SMOOTHING = 0.05  # the weight of the newest reply in the measured speed
 
 
 class Admission:
     """The requests that have come whole and whose reply has not begun; not those that wait for a slow client."""
 
-    def __init__(self, least: int = LEAST, most: int = MOST):
-        self._least, self._most = least, most
+    def __init__(self, most: int = MAX_REQUESTS):
+        self._most = most
         self._requests = 0
-        self._since = 0.0  # the beginning of the window ...
-        self._answered = 0  # ... and how many were answered in it
+        self._left = 0.0  # when one last left others behind
         self._seconds_per_request = 0.002  # until it is measured
 
     @property
     def full(self) -> bool:
-        return self._requests >= self._least and (
-            self._requests >= self._most or self._requests * self._seconds_per_request >= ANSWERED_SECONDS
-        )
+        return self._requests >= self._most
 
     def refusal(self) -> Problem:
         """503, for whoever finds it full."""
@@ -40,19 +35,11 @@ class Admission:
         if self.full:
             raise self.refusal()
         if not self._requests:
-            self._begin_window()  # while nobody asked, nobody was slow
+            self._left = time.monotonic()
         self._requests += 1
 
-    def leave(self, *, answered: bool) -> None:
-        """A request's reply begins, or there will be none. How soon others were refused says nothing of the speed."""
+    def leave(self) -> None:
+        now = time.monotonic()
         self._requests -= 1
-        if not answered:
-            return
-        self._answered += 1
-        elapsed = time.monotonic() - self._since
-        if elapsed >= WINDOW_SECONDS:
-            self._seconds_per_request += SMOOTHING * (elapsed / self._answered - self._seconds_per_request)
-            self._begin_window()
-
-    def _begin_window(self) -> None:
-        self._since, self._answered = time.monotonic(), 0
+        self._seconds_per_request += SMOOTHING * (now - self._left - self._seconds_per_request)
+        self._left = now

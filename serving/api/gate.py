@@ -98,7 +98,7 @@ class Gate:
                 raise  # too late for another answer: the server cuts the connection
             await reply.refuse(problems.of_status(500, exchange.path, exchange.method))
         finally:
-            self.leave(exchange, answered=False)
+            self.leave(exchange)
             reply.end()
             self.metrics.ended()
         return None
@@ -152,11 +152,11 @@ class Gate:
         self.admission.enter()
         exchange.admitted = True
 
-    def leave(self, exchange: Exchange, *, answered: bool) -> None:
+    def leave(self, exchange: Exchange) -> None:
         """The reply begins, or there will be none."""
         if exchange.admitted:
             exchange.admitted = False
-            self.admission.leave(answered=answered)
+            self.admission.leave()
 
     def record(self, exchange: Exchange, scope: Scope, headers: Mapping[str, str]) -> None:
         """Counts, logs and traces a request, once its reply is complete."""
@@ -232,7 +232,7 @@ class Reply:
 
     def _begin(self, status: int, headers: MutableHeaders) -> None:
         self.started = True
-        self._gate.leave(self._exchange, answered=status != 503)
+        self._gate.leave(self._exchange)
         self._exchange.status = status
         headers.append("X-Request-Id", self._exchange.request_id)
         headers.append("X-Content-Type-Options", "nosniff")

@@ -20,7 +20,7 @@ FULL = """
 import sys
 from serving.api.admission import Admission
 from serving.__main__ import main
-Admission.__init__.__defaults__ = (0, 0)
+Admission.__init__.__defaults__ = (0,)
 sys.exit(main(sys.argv[1:]))
 """
 BODY = b'{"model": "tiny-dcgan"}'
