@@ -2,6 +2,9 @@
 HOST ?= 127.0.0.1
 PORT ?= 3000
 MODELS ?= models
+# The image's name and variant (serve, cuda or bulk), as in `make image LOCK=bulk`; CUDA=1 is LOCK=cuda.
+IMAGE ?= ganymede
+LOCK ?= $(if $(CUDA),cuda,serve)
 
 PYTHON = .venv/bin/python
 # Where requirements/install.sh puts uv if there is none.
@@ -9,13 +12,20 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
-.PHONY: help serve test lint types audit format lock install-serve install-train install-dev
+.PHONY: help serve image test-image test bench lint types audit format docs lock install-serve install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
 
 serve: install-serve ## serve MODELS (models) on HOST:PORT (127.0.0.1:3000), installing what it takes first
 	@exec $(PYTHON) -m serving serve --host $(HOST) --port $(PORT) --models $(MODELS)
+
+image: install-serve ## build the container image IMAGE, with CUDA's libraries where CUDA=1 (needs podman or docker)
+	@IMAGE=$(IMAGE) deploy/image.sh $(LOCK)
+
+test-image: install-dev ## run the image's own tests, and those of the API and the client against it (needs podman)
+	@GANYMEDE_IMAGE=$(IMAGE) exec $(PYTHON) -m pytest tests/deploy/test_image.py tests/serving/client/test_client.py \
+		tests/serving/client/test_streams.py $(addprefix tests/serving/api/test_,addresses.py docs.py errors.py formats.py openapi.py routes.py site.py validation.py)
 
 test: install-dev ## install everything and run the tests
 	@exec $(PYTHON) -m pytest
@@ -43,7 +53,13 @@ install-dev: ## install into .venv everything
 install-serve install-train install-dev: install-%:
 	@requirements/install.sh $*
 
+docs: install-dev ## write the table of settings into docs/deployment.md
+	@exec $(PYTHON) -m deploy.settings_table
+
 lock: ## resolve requirements/*.txt anew, keeping versions that still fit (delete dev.txt first for the newest)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
-	$(COMPILE) --extra serve --extra client --constraint requirements/dev.txt --output-file requirements/serve.txt
+	$(COMPILE) --extra serve --extra client --extra tracing --constraint requirements/dev.txt --output-file requirements/serve.txt
+	$(COMPILE) --extra serve --extra client --extra cluster --extra tracing --constraint requirements/dev.txt --output-file requirements/bulk.txt
+	$(COMPILE) --extra serve --extra client --extra tracing --extra cuda --constraint requirements/serve.txt --output-file requirements/cuda.txt
+	$(COMPILE) --extra sbom --constraint requirements/dev.txt --output-file requirements/sbom.txt
 	$(COMPILE) --extra train --constraint requirements/dev.txt --output-file requirements/train.txt
