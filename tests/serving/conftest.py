@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from containers import IMAGE, contained
 from server import Server, free_port, running, serving
 
 Serve = Callable[..., AbstractContextManager[Server]]
@@ -22,8 +23,12 @@ def stop_at_once() -> None:
 
 @pytest.fixture(scope="session")
 def server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server process over the tiny repository."""
-    with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt") as server:
+    """A real server process over the tiny repository; where GANYMEDE_IMAGE names an image, in a container of it."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    settings = {"GANYMEDE_DRAIN": "0"}
+    with (
+        contained(log, repository=repository_folder, settings=settings) if IMAGE else serving(repository_folder, log)
+    ) as server:
         yield server
 
 

@@ -36,6 +36,7 @@ async def main():
 
 asyncio.run(main())
 """
+VARIANTS = ("serve", "cuda", "bulk", "sbom")  # the locks of an image
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
 
@@ -77,9 +78,10 @@ def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
     repository_folder: Path, http: httpx2.Client, tmp_path: Path
 ):
     checkout = tmp_path / "checkout"
-    for folder in ("serving", "training", "requirements"):
+    for folder in ("serving", "training", "requirements", "deploy"):
         shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "bentofile.yaml", checkout)
+    for name in ("bentofile.yaml", "Containerfile"):
+        shutil.copy(ROOT / name, checkout)
     shutil.copytree(repository_folder, checkout / "models")
     home = {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
     command = [BENTOML, "build", "--output", "tag"]
@@ -89,7 +91,8 @@ def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
     (source,) = (tmp_path / "home" / "bentos" / "ganymede").glob("*/src")
     packed = {file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()}
     assert {f"models/{model}/model.json" for model in ("tiny-cgan", "tiny-dcgan", "tiny-style")} <= packed
-    assert {name.partition("/")[0] for name in packed} == {"serving", "models", "bentofile.yaml"}
+    image = {"Containerfile", "deploy/sbom.py", *(f"requirements/{name}.txt" for name in VARIANTS)}
+    assert {name for name in packed if not name.startswith(("serving/", "models/"))} == {"bentofile.yaml", *image}
     kinds = {Path(name).suffix for name in packed if name.startswith("serving/")}
     assert kinds == {".py", ".typed", ".html", ".css", ".js", ".svg"}
 
