@@ -1,0 +1,153 @@
+"""Two replicas behind HAProxy, with deploy/haproxy.cfg: what happens to one of them loses nobody a picture.
+
+Needs `haproxy` (apt-get install haproxy). `FAULTS=full` makes more load for longer.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from benchmarks.replicas import proxy
+from faults.load import Load
+from faults.processes import wait
+from server import Server, free_port, running
+from serving.client import Client
+
+DRAIN = 1.0  # seconds; HAProxy asks four times a second
+FULL = os.environ.get("FAULTS") == "full"
+RATE = 200 if FULL else 60  # requests a second, each for 4 images
+RETRIES = 5
+
+pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="there is no HAProxy: apt-get install haproxy")
+
+
+class Replicas:
+    """Two servers over one model repository, and the address of the proxy before them."""
+
+    def __init__(self, models: Path, logs: Path):
+        self.models = models
+        self._logs = logs
+        self._stack = ExitStack()
+        self._ports = [free_port(), free_port()]
+        self.servers = [self._stack.enter_context(self._running(i)) for i in (0, 1)]
+        self.port = free_port()
+        self._stack.enter_context(proxy([self.port, *self._ports], logs / "haproxy.txt"))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def start(self, number: int) -> None:
+        """In the place of one that has ended."""
+        self.servers[number] = self._stack.enter_context(self._running(number))
+
+    def _running(self, number: int) -> AbstractContextManager[Server]:
+        port = self._ports[number]
+        command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(self.models)]
+        log = self._logs / f"{number}-{time.monotonic_ns()}.txt"
+        return running(command, port, log, env={"GANYMEDE_DRAIN": str(DRAIN)})
+
+
+@pytest.fixture
+def replicas(repository_folder: Path, tmp_path: Path) -> Iterator[Replicas]:
+    models = tmp_path / "models"
+    shutil.copytree(repository_folder, models, ignore=shutil.ignore_patterns("tiny-style"))
+    both = Replicas(models, tmp_path)
+    try:
+        yield both
+    finally:
+        both.close()
+
+
+def models(url: str) -> set[str]:
+    return {model["id"] for model in httpx2.get(f"{url}/v1/models").json()["models"]}
+
+
+def up(replicas: Replicas) -> bool:
+    """Whether the proxy gives both some of the requests: their own counters say so."""
+    before = [answered(server) for server in replicas.servers]
+    for _ in range(8):
+        httpx2.get(f"{replicas.url}/v1/models")
+    return all(answered(server) > count for server, count in zip(replicas.servers, before, strict=True))
+
+
+def answered(server: Server) -> int:
+    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith('ganymede_requests_total{route="/v1/models"'))
+
+
+@pytest.mark.slow
+def test_a_rolling_restart_that_adds_a_model_fails_no_request(
+    replicas: Replicas, repository_folder: Path, tell: Callable[[str], None]
+):
+    """Without a single retry of the client's."""
+    wait(lambda: up(replicas), 10)
+    assert models(replicas.url) == {"tiny-cgan", "tiny-dcgan"}
+    with Load(replicas.port, rate=RATE, images=4, seconds=300, fresh=5) as clients:
+        time.sleep(1)
+        shutil.copytree(repository_folder / "tiny-style", replicas.models / "tiny-style")
+        began = time.monotonic()
+        for _ in range(3 if FULL else 1):
+            for number in (0, 1):
+                server = replicas.servers[number]
+                server.process.send_signal(signal.SIGTERM)
+                assert server.process.wait(20) == 0
+                replicas.start(number)
+                wait(lambda: up(replicas), 10)
+        seconds = time.monotonic() - began
+        time.sleep(1)
+        clients.stop()
+        found = clients.report()
+    tell(
+        f"rolling restart of 2 replicas in {seconds:.1f} s under {RATE} requests a second: {found['sent']} sent, "
+        f"{found['statuses']}, {found['broken']} broken, longest {found['accepted_ms']['max']:.0f} ms"
+    )
+    assert found["statuses"] == {200: found["sent"]} and (found["broken"], found["lost"]) == (0, 0)
+    assert all(models(server.url) == {"tiny-cgan", "tiny-dcgan", "tiny-style"} for server in replicas.servers)
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_costs_at_most_a_retry(replicas: Replicas, tell: Callable[[str], None]):
+    wait(lambda: up(replicas), 10)
+    for _ in range(5 if FULL else 1):
+        with Load(replicas.port, rate=RATE, images=4, seconds=300, fresh=5, retries=RETRIES) as clients:
+            time.sleep(1.5)
+            replicas.servers[0].process.kill()
+            replicas.servers[0].process.wait()
+            time.sleep(1.5)
+            clients.stop()
+            found = clients.report()
+        tell(
+            f"kill -9 of one of 2 replicas: {found['sent']} sent, {found['broken']} sent again, {found['lost']} lost, "
+            f"longest {found['accepted_ms']['max']:.0f} ms"
+        )
+        assert found["lost"] == 0 and found["statuses"] == {200: found["sent"]}
+        replicas.start(0)
+        wait(lambda: up(replicas), 10)
+
+
+@pytest.mark.slow
+def test_a_stream_of_the_client_does_not_notice(replicas: Replicas):
+    """All its pictures, in order, and the same as from a server that nothing happens to."""
+    with Client(replicas.url) as client:
+        seen = []
+        for picture in client.stream("tiny-dcgan", n=6_000, seed=7):
+            seen.append(picture.array)
+            if len(seen) == 600:
+                replicas.servers[0].process.kill()
+        with Client(replicas.servers[1].url) as other:
+            expected = [picture.array for picture in other.stream("tiny-dcgan", n=6_000, seed=7)]
+    replicas.servers[0].process.wait()
+    assert np.array_equal(np.stack(seen), np.stack(expected))
