@@ -1,0 +1,66 @@
+"""The systemd unit: systemd itself finds nothing wrong, little is exposed, and a stop may take as long as a drain."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.__main__ import _parser
+from serving.api import launch
+from serving.api.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy" / "ganymede@.service"
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+
+
+def values(key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", UNIT.read_text(), re.M)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The unit as for this checkout, since /opt/ganymede need not be there."""
+    text = (
+        UNIT.read_text().replace("/opt/ganymede/.venv/bin/python", sys.executable).replace("/opt/ganymede", str(ROOT))
+    )
+    (tmp_path / UNIT.name).write_text(text)
+    return tmp_path / UNIT.name
+
+
+@needs_systemd
+def test_systemd_finds_nothing_wrong(installed: Path):
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    ours = [line for line in done.stderr.splitlines() if "ganymede" in line]
+    assert done.returncode == 0 and ours == [], done.stderr
+
+
+@needs_systemd
+def test_systemd_finds_a_mistake(installed: Path):
+    """Or the test above would show nothing."""
+    installed.write_text(installed.read_text().replace("TimeoutStopSec=45", "TimeoutStopSec=soon"))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"{UNIT.name}:" in done.stderr and "Failed to parse time value" in done.stderr
+
+
+@needs_systemd
+def test_little_is_exposed(installed: Path):
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(installed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-400:] + done.stderr
+
+
+def test_a_stop_may_take_as_long_as_a_drain():
+    settings = Settings.from_environment({})
+    assert int(values("TimeoutStopSec")[0]) >= settings.drain + settings.timeout + launch.GRACE_SECONDS
+
+
+def test_the_command_is_one():
+    (command,) = values("ExecStart")
+    options = _parser().parse_args(command.replace("%i", "3000").split()[3:])
+    assert (options.host, options.port) == ("127.0.0.1", 3000)
