@@ -1,0 +1,61 @@
+"""Signed models, with the commands that docs/deployment.md gives: who holds the public key sees any change."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    if words[0] == "model_signing":
+        words = [sys.executable, "-m", "model_signing", *words[1:]]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def commands() -> dict[str, str]:
+    """The page's, by their first two words."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.S)
+    (block,) = [block for block in blocks if "model_signing sign" in block]
+    lines = block.replace("\\\n", " ").strip().splitlines()
+    return {" ".join(line.split()[:2]): line for line in lines}
+
+
+@pytest.fixture
+def signed(tmp_path: Path, commands: dict[str, str]) -> Path:
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    for name in ("openssl ecparam", "openssl ec", "model_signing sign"):
+        done = run(commands[name], tmp_path)
+        assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_what_was_signed_is_verified(signed: Path, commands: dict[str, str]):
+    done = run(commands["model_signing verify"], signed)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("change", ["a bit", "a file more", "a file less", "another key"])
+def test_what_was_changed_is_not(signed: Path, commands: dict[str, str], change: str):
+    file = signed / "models" / "dcgan-mnist" / "generator.onnx"
+    match change:
+        case "a bit":
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+        case "a file more":
+            (signed / "models" / "dcgan-mnist" / "other.onnx").write_bytes(b"x")
+        case "a file less":
+            (signed / "models" / "dcgan-mnist" / "README.md").unlink()
+        case "another key":
+            (signed / "models.pem").unlink()
+            run(commands["openssl ecparam"], signed)
+            run(commands["openssl ec"], signed)
+    assert run(commands["model_signing verify"], signed).returncode != 0
