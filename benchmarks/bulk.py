@@ -167,6 +167,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3071, help="of the server that is measured (default: 3071)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure the memory of runs of N images")
     args = parser.parse_args()
+    least = (args.workers + 1) * SHARD_SIZE
+    if args.images < least:
+        parser.error(
+            f"`images` (={args.images}) must be at least {least:,}: a shard each for {args.workers} workers, and one."
+        )
     with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
         if args.memory:
             memory(args.model, args.memory, Path(name) / "out")

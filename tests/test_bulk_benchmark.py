@@ -21,7 +21,7 @@ def table(*arguments: str) -> list[list[str]]:
 
 
 def test_every_engine_is_set_against_the_model_alone():
-    rows = table("--images", "6000", "--rounds", "1", "--workers", "2", "--port", str(free_port()))
+    rows = table("--images", "15000", "--rounds", "1", "--workers", "2", "--port", str(free_port()))
     names = [
         "the model alone",
         "local engine, 1 worker(s)",
