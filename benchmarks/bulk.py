@@ -161,22 +161,22 @@ def memory(model: str, counts: list[int], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="dcgan-mnist")
-    parser.add_argument("--images", type=int, default=60_000, help="a round (default: 60000)")
+    parser.add_argument("--images", type=int, help="a round (default: six shards a worker)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=available_cpus(), help="(default: one a processor)")
     parser.add_argument("--port", type=int, default=3071, help="of the server that is measured (default: 3071)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure the memory of runs of N images")
     args = parser.parse_args()
-    least = (args.workers + 1) * SHARD_SIZE
-    if args.images < least:
+    images, least = args.images or 6 * SHARD_SIZE * args.workers, (args.workers + 1) * SHARD_SIZE
+    if images < least:
         parser.error(
-            f"`images` (={args.images}) must be at least {least:,}: a shard each for {args.workers} workers, and one."
+            f"`images` (={images}) must be at least {least:,}: a shard each for {args.workers} workers, and one."
         )
     with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
         if args.memory:
             memory(args.model, args.memory, Path(name) / "out")
         else:
-            speed(args.model, args.images, args.rounds, args.workers, args.port, Path(name) / "out")
+            speed(args.model, images, args.rounds, args.workers, args.port, Path(name) / "out")
 
 
 if __name__ == "__main__":
