@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from serving.api.exchange import Exchange
 from serving.api.generators import Generator
 from serving.api.metrics import Metrics
+from serving.api.operations import Operations
 from serving.api.problems import Problem
+from serving.api.schemas import SampleBody
 from serving.engine import generation
 from serving.engine.batcher import Batcher
 from serving.engine.repository import load_model
@@ -62,6 +65,25 @@ def test_what_would_be_refused_is_refused_before_it_is_prepared(runtime: Runtime
 
     with pytest.raises(Problem, match="More work is waiting"):
         asyncio.run(full())
+
+
+def test_no_latents_are_drawn_for_a_request_that_is_refused(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    drawn: list[int] = []
+    monkeypatch.setattr(generation, "latents", lambda addresses, size: drawn.append(len(addresses)))
+
+    async def ask() -> None:
+        generator = generator_of(runtime, max_queue=64)
+        models: Any = SimpleNamespace(get=lambda id: generator)
+        body = SampleBody.model_validate({"n": 64, "model": runtime.model.id})
+        with generator.reserve(64):
+            try:
+                await Operations(models, None).answer(exchange(), body, None)
+            finally:
+                await generator.batcher.close()
+
+    with pytest.raises(Problem) as refused:
+        asyncio.run(ask())
+    assert (refused.value.status, drawn) == (503, [])
 
 
 def test_a_server_that_ends_is_503(runtime: Runtime):
