@@ -6,6 +6,7 @@ that as many pictures, of the same latents, are seen however many processes ther
 normalisation, minibatch deviation) are of a process's share.
 """
 
+import atexit
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -99,4 +100,11 @@ def launch(device: torch.device, devices: int | None) -> tuple[Processes, torch.
             fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"`--devices` (={devices}): {error}") from error
+    atexit.register(_leave)
     return Processes(fabric), fabric.device
+
+
+def _leave() -> None:
+    """Ends the process group while the interpreter still stands: left to its end, gloo's threads at times abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
