@@ -41,6 +41,9 @@ logger = logging.getLogger("ganymede")
 Operate = Callable[[Exchange, Body, str | None], Awaitable[Response]]
 """Body and `Accept` -> the reply. Raises Problem."""
 
+Crowded = Callable[[type[Body], bytes], Problem | None]
+"""Body as it came -> the 503 that it would come to, for want of room; else None."""
+
 
 class Gate:
     """`pages` answers GET; `bodies` maps the path of each POST route, which `operate` answers, to its body's model."""
@@ -52,6 +55,7 @@ class Gate:
         pages: Starlette,
         bodies: Mapping[str, type[Body]],
         operate: Operate,
+        crowded: Crowded,
         settings: Settings,
         metrics: Metrics,
         health: Health,
@@ -63,6 +67,7 @@ class Gate:
         self.pages = pages
         self.bodies = bodies
         self.operate = operate
+        self.crowded = crowded
         self.settings = settings
         self.metrics = metrics
         self.health = health
@@ -103,17 +108,27 @@ class Gate:
             self.metrics.ended()
         return None
 
-    def shed(self, scope: Scope) -> tuple[MutableHeaders, bytes] | None:
-        """The 503 that a POST for pictures comes to while there is no room, from its head alone; else None.
+    def shed(self, scope: Scope, body: bytes | None) -> tuple[MutableHeaders, bytes] | None:
+        """The 503 that a POST for pictures comes to while there is no room, here or with its model; else None.
 
-        For the server, before there is a task for it: so a flood takes the less from those who are served.
+        For the server, before there is a task for it: so a flood takes the less from those who are served. Where the
+        body did not come with the head, that alone is looked at.
         """
-        if not self.admission.full or scope["method"] != "POST" or scope["path"] not in self.bodies:
+        model = self.bodies.get(scope["path"])
+        if model is None or scope["method"] != "POST":
+            return None
+        if self.admission.full:
+            problem = self.admission.refusal()
+        elif body is not None and len(body) <= MAX_BODY_BYTES:
+            problem = self.crowded(model, body)
+        else:
+            problem = None
+        if problem is None:
             return None
         headers = header_fields(scope)
         exchange = Exchange.of(scope, headers, _unread)
         reply = Reply(self, scope, headers, exchange, _unsent)
-        found = reply.document(self.admission.refusal())
+        found = reply.document(problem)
         reply.end()
         return found
 

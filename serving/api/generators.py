@@ -12,7 +12,7 @@ import numpy as np
 
 from serving.api.exchange import Exchange
 from serving.api.metrics import Metrics
-from serving.api.problems import draining, late, overloaded, unknown_model
+from serving.api.problems import Problem, draining, late, overloaded, unknown_model
 from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded
 from serving.engine.repository import Model, load_repository
 from serving.engine.runtime import Runtime
@@ -43,10 +43,13 @@ class Generator:
         try:
             with self.batcher.reserve(images):
                 yield
-        except Overloaded as error:
-            raise overloaded(retry_after(error.retry_after)) from None
-        except Closed:
-            raise draining() from None
+        except (Overloaded, Closed) as error:
+            raise _problem(error) from None
+
+    def refusal(self, images: int) -> Problem | None:
+        """The 503 that `reserve` would raise now, or None."""
+        error = self.batcher.refusal(images)
+        return None if error is None else _problem(error)
 
     async def draw(self, inputs: dict[str, np.ndarray], exchange: Exchange) -> np.ndarray:
         """`Batcher.run`. Raises Problem 503, overloaded or draining, or 504."""
@@ -62,10 +65,8 @@ class Generator:
             )
         except DeadlineExceeded:
             raise late(exchange.deadline - exchange.arrived) from None
-        except Overloaded as error:
-            raise overloaded(retry_after(error.retry_after)) from None
-        except Closed:
-            raise draining() from None
+        except (Overloaded, Closed) as error:
+            raise _problem(error) from None
         finally:
             self.metrics.queued(self.model.id, -images)
 
@@ -89,6 +90,11 @@ class Generators:
     def models(self) -> list[Model]:
         return [generator.model for generator in self]
 
+    @property
+    def busy(self) -> bool:
+        """Whether a model's queue may be too full for the next request."""
+        return any(generator.batcher.busy for generator in self)
+
     def get(self, id: str) -> Generator:
         """Raises Problem 404."""
         if id not in self._by_id:
@@ -102,6 +108,10 @@ class Generators:
     async def close(self) -> None:
         """Finishes the work that was accepted."""
         await asyncio.gather(*(generator.batcher.close() for generator in self))
+
+
+def _problem(error: Overloaded | Closed) -> Problem:
+    return draining() if isinstance(error, Closed) else overloaded(retry_after(error.retry_after))
 
 
 def retry_after(seconds: float) -> int:

@@ -15,6 +15,7 @@ from serving.api.problems import FieldError, Problem, invalid
 from serving.api.quota import Quota
 from serving.api.replies import Packer
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
+from serving.api.validation import parse_json
 from serving.engine import generation, images
 from serving.engine.encoding import Animation, Layout
 from serving.engine.generation import Plan, RequestError
@@ -48,6 +49,16 @@ class Operations:
         except RequestError as error:
             raise invalid(FieldError(error.pointer, error.message)) from None
         return await self.draw(exchange, generator, plan, layout, media_type, {"Vary": "Accept"})
+
+    def crowded(self, kind: type[Body], content: bytes) -> Problem | None:
+        """The 503 that `answer` would come to because the model's queue is full; None where anything else is wrong."""
+        if not self.generators.busy:
+            return None
+        try:
+            body = parse_json(kind, content)
+            return _generator(self.generators, body).refusal(_count(body))
+        except Problem:
+            return None
 
     async def draw(
         self,

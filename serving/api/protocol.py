@@ -23,7 +23,8 @@ MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
 GRACE_SECONDS = 5.0  # in which the gate answers 408 itself, where a body is slow
 MIN_PROGRESS = 16 * 1024  # bytes of a reply that a client must take in `read_timeout`
 
-Shed = Callable[[Scope], tuple[MutableHeaders, bytes] | None]
+Shed = Callable[[Scope, bytes | None], tuple[MutableHeaders, bytes] | None]
+"""A request and its body, or None where that did not come with the head -> the reply that refuses it, or None."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -31,7 +32,7 @@ class Protocol(HttpToolsProtocol):
 
     read_timeout: float = 10.0  # seconds, from the first byte of a request that does not come whole to its last
     refused: Callable[[str], None] = staticmethod(lambda code: None)  # told the code of each problem answered here
-    shed: Shed = staticmethod(lambda scope: None)  # the reply to a request that is refused for its head alone
+    shed: Shed = staticmethod(lambda scope, body: None)  # which requests are refused before there is a task for them
     latest: "Protocol | None" = None  # on which the latest request came
     parser: Any  # an httptools.HttpRequestParser, until the connection is lost
 
@@ -42,6 +43,7 @@ class Protocol(HttpToolsProtocol):
         self._receiving = False  # a request has begun and is not complete
         self._unparsed = 0  # bytes of its head since the packet in which it began
         self._trailers = 0  # bytes
+        self._held: bytearray | None = None  # what came with its head of the body of a request that has no task yet
         self._keep = True  # the connection, after a request that was shed
         self._shed = False  # this request was: its body is passed over
         self._too_large = False
@@ -69,7 +71,9 @@ class Protocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
+            self._decide(None)
             self.send_400_response("")
+        self._decide(None)
         if self.transport.is_closing():
             return
         if self._in_head and self._unparsed > MAX_HEAD_BYTES:
@@ -116,19 +120,20 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("this is no proxy")
         if self.parser.should_upgrade():  # it will be back
             return
-        if self._unanswered or self.flow.write_paused or not self._refuse_early():
-            super().on_headers_complete()
-            self._unanswered.append(self.cycle)
+        self._held = bytearray()
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        if not self._shed:
+        if self._held is not None:
+            self._held += body
+        elif not self._shed:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._receiving, self._in_head = False, True
+        self._decide(self._held)
         if not self._shed:
             return super().on_message_complete()
         self._shed = False
@@ -140,20 +145,32 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         return None
 
-    def _refuse_early(self) -> bool:
+    def _decide(self, body: bytearray | None) -> None:
+        """Refuses the request that is held, where there is one, or makes a task for it. body: if it is whole."""
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        at_once = not self._unanswered and not self.flow.write_paused  # it could be answered
+        self._shed = at_once and self._refuse_early(None if body is None else bytes(body))
+        if not self._shed:
+            super().on_headers_complete()
+            self._unanswered.append(self.cycle)
+            if held:
+                super().on_body(bytes(held))
+
+    def _refuse_early(self, body: bytes | None) -> bool:
         """Whether the request is answered with that: no task was made for it, and nothing else is."""
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["path"] = self.url.partition(b"?")[0].decode("ascii", "replace")
-        found = self.shed(cast(Scope, self.scope))
+        found = self.shed(cast(Scope, self.scope), body)
         if found is None:
             return False
-        headers, body = found
-        self._shed = True
+        headers, document = found
         self._keep = self.parser.should_keep_alive() and headers.get("connection") != "close"
         if not self._keep:
             headers["Connection"] = "close"
         fields = b"".join(b"%s: %s\r\n" % field for field in [*self.server_state.default_headers, *headers.raw])
-        self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (fields, body))
+        self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (fields, document))
         return True
 
     def on_response_complete(self) -> None:

@@ -162,6 +162,7 @@ Ganymede.add_asgi_middleware(
     pages=routes.app,
     bodies={body.route: body for body in (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)},
     operate=lambda exchange, body, accept: routes.app.state.operations.answer(exchange, body, accept),
+    crowded=lambda model, content: routes.app.state.operations.crowded(model, content),
     settings=settings,
     metrics=metrics,
     health=health,

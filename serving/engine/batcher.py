@@ -153,9 +153,23 @@ class Batcher:
         return self._images
 
     @property
+    def busy(self) -> bool:
+        """Whether the queue is more than half full."""
+        return 2 * (self._images + self._reserved) > self._max_queue
+
+    @property
     def computed(self) -> int:
         """How many images were computed since the start: as long as it grows, the model works."""
         return self._computed
+
+    def refusal(self, images: int) -> Overloaded | Closed | None:
+        """What `reserve` would raise for so many images now."""
+        if self._closed:
+            return Closed("The batcher is closed.")
+        before = self._images + self._reserved
+        if before and before + images > self._max_queue:
+            return Overloaded(before * self._seconds_per_image / len(self._threads))
+        return None
 
     @contextmanager
     def reserve(self, images: int) -> Iterator[None]:
@@ -226,11 +240,9 @@ class Batcher:
             await asyncio.to_thread(thread.join)
 
     def _check(self, images: int) -> None:
-        if self._closed:
-            raise Closed("The batcher is closed.")
-        before = self._images + self._reserved
-        if before and before + images > self._max_queue:
-            raise Overloaded(before * self._seconds_per_image / len(self._threads))
+        error = self.refusal(images)
+        if error is not None:
+            raise error
 
     def _wake(self) -> None:
         """As many threads as there are images for."""

@@ -1,12 +1,14 @@
 """While a process has all the requests it can work at, others are refused from their head alone, and told all the same.
 
-A server that has room for none refuses every one of them so.
+A server that has room for none refuses every one of them so. Where it is the queue of a model that is full, they are
+refused from a body that came with its head, before there is a task for them.
 """
 
 import http.client
 import json
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,15 @@ from serving.__main__ import main
 Admission.__init__.__defaults__ = (0,)
 sys.exit(main(sys.argv[1:]))
 """
+CROWDED = """
+import sys
+from serving.engine.batcher import Batcher, Overloaded
+from serving.__main__ import main
+refusal = Batcher.refusal
+Batcher.refusal = lambda self, images: Overloaded(2.5) if images == 5 else refusal(self, images)
+Batcher.busy = True
+sys.exit(main(sys.argv[1:]))
+"""
 BODY = b'{"model": "tiny-dcgan"}'
 HEAD = b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(BODY)
 POST = HEAD + b"\r\n" + BODY
@@ -36,6 +47,25 @@ def full(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     command = [sys.executable, "-c", FULL, "serve", "--port", str(port), "--models", str(repository_folder)]
     settings = {"GANYMEDE_READ_TIMEOUT": "1", "GANYMEDE_CORS_ORIGINS": "https://a.example"}
     with running(command, port, log, env=settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def crowded(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The queues of its models are full for whoever wants five pictures."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-c", CROWDED, "serve", "--port", str(port), "--models", str(repository_folder)]
+    with running(command, port, log) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def taskless(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As `crowded`; who comes as far as a task is answered with 500."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
+    code = "from serving.api.operations import Operations\nOperations.answer = None\n" + CROWDED
+    command = [sys.executable, "-c", code, "serve", "--port", str(port), "--models", str(repository_folder)]
+    with running(command, port, log) as server:
         yield server
 
 
@@ -134,3 +164,50 @@ def test_what_is_no_post_of_a_route_is_answered_as_ever(full: Server):
 
 def test_broken_http_after_it_is_told(full: Server):
     assert talk(full.port, POST + b"nonsense\r\n\r\n", patience=30) == [503, 400]
+
+
+def post(body: bytes, *headers: str) -> bytes:
+    head = ["POST /v1/sample HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def test_where_the_queue_is_full_the_body_is_enough(taskless: Server):
+    refused, admitted = post(b'{"model": "tiny-dcgan", "n": 5}'), post(b'{"model": "tiny-dcgan", "n": 4}')
+    with connect(taskless.port) as connection:
+        for sent, expected in ((refused, 503), (admitted, 500), (refused, 503), (GET, 200), (refused, 503)):
+            connection.sendall(sent)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == expected and response.read()
+            assert response.headers.get("retry-after") == ("3" if expected == 503 else None)
+    last = post(b"{}", "Connection: close")
+    assert talk(taskless.port, refused * 20 + last, patience=30) == [503] * 20 + [500], "in one packet"
+
+
+def test_one_that_waits_for_the_reply_before_it_is_answered_in_its_turn(crowded: Server):
+    refused, last = post(b'{"n": 5}'), post(b'{"n": 4}', "Connection: close")
+    served = post(b'{"model": "tiny-dcgan", "n": 4}')
+    assert talk(crowded.port, (served + refused) * 5 + last, patience=30) == [200, 503] * 5 + [200]
+
+
+def test_what_is_wrong_is_told_as_ever_where_the_queue_is_full(crowded: Server):
+    with httpx2.Client(base_url=crowded.url, headers={"Content-Type": "application/json"}) as client:
+        assert client.post("/v1/sample", content=b'{"n": "5"}').json()["errors"][0]["pointer"] == "/n"
+        assert client.post("/v1/sample", content=b'{"n": 5, "model": "none"}').status_code == 404
+        assert client.post("/v1/sample", content=b'{"n": 5').status_code == 422
+        assert client.post("/v1/sample", content=b" " * 65_537 + b'{"n": 5}').status_code == 413
+        assert client.post("/v1/sample", content=b'{"n": 4}').status_code == 200
+
+
+def test_a_body_that_comes_later_is_refused_by_the_gate_in_the_same_words(crowded: Server):
+    body = b'{"n": 5}'
+    head = post(body, "X-Request-Id: a", "Connection: close").removesuffix(body)
+    replies = []
+    for first, second in ((head + body, b""), (head, body)):
+        with connect(crowded.port) as connection:
+            connection.sendall(first)
+            time.sleep(0.1)
+            connection.sendall(second)
+            head_of_reply, _, document = receive(connection, patience=30).partition(b"\r\n\r\n")
+            replies.append((sorted(line for line in head_of_reply.split(b"\r\n") if b"date:" not in line), document))
+    assert replies[0][0][0].startswith(b"HTTP/1.1 503") and replies[0] == replies[1]
