@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -53,15 +53,23 @@ def model_alone(folder: Path, threads: int, images: int) -> float:
 
 
 def engine_rate(engine: Local | Servers, images: int, folder: Path) -> float:
-    """Images a second of an engine at its pace: from when every worker has done a shard to the end."""
+    """Images a second of an engine at its pace."""
     job = plan(engine.subject, n=images, seed=7, shard_size=SHARD_SIZE)
     done: list[float] = []
     with closing(engine(job, job.shards(), Store(str(folder)))) as made:
         for _ in made:
             done.append(time.perf_counter())
     shutil.rmtree(folder)
-    first = engine.workers - 1
-    return (len(done) - 1 - first) * SHARD_SIZE / (done[-1] - done[first])
+    return SHARD_SIZE * pace(done, engine.workers)
+
+
+def pace(done: Sequence[float], workers: int) -> float:
+    """Shards a second, of the moments at which each was done: from the first to the last with no worker idle.
+
+    After that workers run out of shards and wait for the slowest, which is a matter of how many shards there are.
+    """
+    last = len(done) - workers
+    return last / (done[last] - done[0])
 
 
 def client_cost(url: str, model: str, images: int) -> float:
@@ -167,11 +175,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3071, help="of the server that is measured (default: 3071)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure the memory of runs of N images")
     args = parser.parse_args()
-    images, least = args.images or 6 * SHARD_SIZE * args.workers, (args.workers + 1) * SHARD_SIZE
+    images, least = args.images or 6 * SHARD_SIZE * args.workers, 2 * SHARD_SIZE * args.workers
     if images < least:
-        parser.error(
-            f"`images` (={images}) must be at least {least:,}: a shard each for {args.workers} workers, and one."
-        )
+        parser.error(f"`images` (={images}) must be at least {least:,}: two shards for each of {args.workers} workers.")
     with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
         if args.memory:
             memory(args.model, args.memory, Path(name) / "out")

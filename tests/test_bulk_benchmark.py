@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import bulk
 from server import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +22,7 @@ def table(*arguments: str) -> list[list[str]]:
 
 
 def test_every_engine_is_set_against_the_model_alone():
-    rows = table("--images", "15000", "--rounds", "1", "--workers", "2", "--port", str(free_port()))
+    rows = table("--images", "20000", "--rounds", "1", "--workers", "2", "--port", str(free_port()))
     names = [
         "the model alone",
         "local engine, 1 worker(s)",
@@ -37,3 +38,14 @@ def test_memory_is_told_of_each_number_of_images():
     rows = table("--memory", "1000", "2000")
     assert [row[0] for row in rows] == ["1,000", "2,000"]
     assert all(int(row[1].removesuffix(" MiB")) > 20 for row in rows)
+
+
+@pytest.mark.parametrize("seconds", [[1.0], [1.0, 1.0], [1.0, 1.02], [1.0, 1.3], [1.0, 1.0, 2.5]])
+def test_the_pace_is_that_of_all_workers_whichever_is_slower(seconds: list[float]):
+    """`seconds`: that each worker takes a shard. The next shard goes to whoever is done."""
+    ready, done = list(seconds), []
+    for _ in range(60 - len(seconds)):
+        worker = min(range(len(ready)), key=ready.__getitem__)
+        done.append(ready[worker])
+        ready[worker] += seconds[worker]
+    assert bulk.pace(done + sorted(ready), len(seconds)) == pytest.approx(sum(1 / s for s in seconds), rel=0.03)
