@@ -9,6 +9,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -128,9 +129,7 @@ def file_name(position: int) -> str:
 
 def npy(images: np.ndarray) -> Iterator[bytes | memoryview]:
     """NumPy's own format, (N, H, W, C) uint8, piece by piece and without a copy."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": images.shape})
-    yield header.getvalue()
+    yield _npy_header(images.shape)
     data = np.ascontiguousarray(images).reshape(-1).data
     for start in range(0, len(data), PIECE_BYTES):
         yield data[start : start + PIECE_BYTES]
@@ -138,7 +137,14 @@ def npy(images: np.ndarray) -> Iterator[bytes | memoryview]:
 
 def npy_bytes(images: np.ndarray) -> int:
     """How long `npy` is."""
-    return len(next(npy(images))) + images.nbytes
+    return len(_npy_header(images.shape)) + images.nbytes
+
+
+@lru_cache(64)
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def as_pillow(image: np.ndarray) -> Image.Image:

@@ -78,7 +78,7 @@ class Runtime:
         if self.provider == CUDA:
             inputs = _pad_to_power_of_two(inputs)
         images = self._from_latents(inputs) if "psi" in inputs else self._run(GRAPHS[self.model.family][-1], inputs)
-        return np.ascontiguousarray(np.moveaxis(images[:n], 1, -1))  # (N, H, W, C)
+        return np.ascontiguousarray(images[:n].transpose(0, 2, 3, 1))  # (N, H, W, C)
 
     def with_latents(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same rows with "z" in the place of "address"."""
