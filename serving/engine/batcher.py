@@ -1,9 +1,10 @@
 """Joins the concurrent requests for one model into micro-batches, counted in images.
 
 Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
-for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, and a
-client's requests fair shares of its own, so one for a single image is stuck neither behind one for 256 nor behind a
-hundred of somebody else's.
+for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, so none
+is stuck behind a hundred requests of somebody else's. A client's own requests wait in a line for each size, which have
+fair shares of its share: one for a single image is not stuck behind one for 256, and those alike come in their order,
+since sharing among them would make them all late.
 """
 
 import asyncio
@@ -64,6 +65,7 @@ class _Request:
         "missing",
         "pictures",
         "rest",
+        "size",
     )
 
     def __init__(self, inputs: dict[str, np.ndarray], client: str, deadline: float):
@@ -75,6 +77,7 @@ class _Request:
         self.computed: float | None = None
         self.rest = range(len(next(iter(inputs.values()))))  # the rows that no micro-batch took yet
         self.missing = len(self.rest)  # pictures that are not there yet
+        self.size = self.missing.bit_length()  # which line of its client's it waits in
         self.pictures: np.ndarray | None = None  # (N, H, W, C), filled in as micro-batches end
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[np.ndarray] = self.loop.create_future()
@@ -98,11 +101,46 @@ class _Request:
 
 @dataclass(slots=True)
 class _Client:
-    """Whose requests wait, in their order, and for how many images."""
+    """Whose requests wait, and for how many images."""
 
     name: str
     images: int = 0
-    requests: deque[_Request] = field(default_factory=deque)
+    lines: dict[int, deque[_Request]] = field(default_factory=dict)  # by size, whichever was served last at the end
+
+    def join(self, request: _Request) -> None:
+        self.lines.setdefault(request.size, deque()).append(request)
+        self.images += len(request.rest)
+
+    def leave(self, request: _Request) -> None:
+        line = self.lines[request.size]
+        line.remove(request)
+        if not line:
+            del self.lines[request.size]
+        self.images -= len(request.rest)
+
+    def serve(self, images: int) -> Iterator[tuple[_Request, int]]:
+        """How many of the next `images` each request gets, where that is any. Those have to take them."""
+        self.images -= images
+        lines = {size: self.lines.pop(size) for size in list(islice(self.lines, images))}
+        wants = [_at_most(images, line) for line in lines.values()]
+        for (size, line), share in zip(lines.items(), fair_shares(wants, images), strict=True):
+            while share:
+                count = min(share, len(line[0].rest))
+                share -= count
+                whole = count == len(line[0].rest)
+                yield (line.popleft() if whole else line[0]), count
+            if line:
+                self.lines[size] = line
+
+
+def _at_most(images: int, line: Iterable[_Request]) -> int:
+    """For how many images a line waits, counted up to `images`."""
+    total = 0
+    for request in line:
+        total += len(request.rest)
+        if total >= images:
+            return images
+    return total
 
 
 _Batch = list[tuple[_Request, slice]]
@@ -252,9 +290,7 @@ class Batcher:
         self._changed.notify(wanted)
 
     def _queue(self, request: _Request) -> None:
-        client = self._clients.setdefault(request.client, _Client(request.client))
-        client.requests.append(request)
-        client.images += len(request.rest)
+        self._clients.setdefault(request.client, _Client(request.client)).join(request)
         self._waiting += len(request.rest)
 
     def _work(self) -> None:
@@ -305,7 +341,7 @@ class Batcher:
                     return []
 
     def _cut(self) -> _Batch:
-        """A fair share for each client, and in it for each of its requests. Whoever wants more queues anew."""
+        """A fair share for each client, and in it for each line of its requests. Whoever wants more queues anew."""
         room = min(
             self._max_batch,
             max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
@@ -315,14 +351,10 @@ class Batcher:
         now = time.monotonic()
         clients = [self._clients.pop(name) for name in list(islice(self._clients, room))]
         for client, share in zip(clients, fair_shares([client.images for client in clients], room), strict=True):
-            requests = [client.requests.popleft() for _ in range(min(share, len(client.requests)))]
-            for request, count in zip(requests, fair_shares([len(r.rest) for r in requests], share), strict=True):
+            for request, count in client.serve(share):
                 if request.began is None:
                     request.began = now
                 batch.append((request, request.take(count)))
-                if request.rest:
-                    client.requests.append(request)
-            client.images -= share
             self._waiting -= share
             if client.images:
                 self._clients[client.name] = client
@@ -330,7 +362,8 @@ class Batcher:
 
     def _drop_late(self) -> None:
         now = time.monotonic()
-        waiting = [request for client in self._clients.values() for request in client.requests]
+        lines = [line for client in self._clients.values() for line in client.lines.values()]
+        waiting = [request for line in lines for request in line]
         late = [request for request in waiting if request.deadline <= now]
         self._earliest = min((request.deadline for request in waiting if request.deadline > now), default=math.inf)
         for request in late:
@@ -343,10 +376,9 @@ class Batcher:
         rest = len(request.rest)
         if not rest:
             return
-        request.take(rest)
         client = self._clients[request.client]
-        client.requests.remove(request)
-        client.images -= rest
+        client.leave(request)
+        request.take(rest)
         if not client.images:
             del self._clients[client.name]
         self._waiting -= rest
