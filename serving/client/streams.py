@@ -14,7 +14,10 @@ from serving.client.requests import Request
 
 
 class Stream:
-    """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew."""
+    """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew.
+
+    Who leaves the loop early waits for the requests that are under way.
+    """
 
     def __init__(self, pages: Pages, fetch: Callable[[Request[Pictures], Event], Pictures]):
         self._pages = pages
@@ -46,8 +49,8 @@ class Stream:
                     waiting.append(pool.submit(self._fetch, request, stopped))
                 yield page
         finally:
-            stopped.set()  # who leaves early does not wait for requests that wait to be sent again
-            pool.shutdown(wait=False, cancel_futures=True)
+            stopped.set()  # who leaves early does not wait for requests that wait to be sent again ...
+            pool.shutdown(cancel_futures=True)  # ... but for those under way: the client may be closed next
 
 
 class AsyncStream:

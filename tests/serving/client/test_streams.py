@@ -1,6 +1,7 @@
 """Any number of pictures in pages: in order, none missing, and never more in memory than are in flight."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 from typing import Any
 
@@ -116,6 +117,7 @@ def test_who_leaves_early_leaves_no_request_behind(server: Server):
         for picture in client.stream("tiny-dcgan", n=10**9, seed=7):
             if picture.index == 300:
                 break
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ganymede-stream")]
 
     async def leave() -> int:
         async with AsyncClient(server.url) as client:
