@@ -10,11 +10,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".bench"  # a virtual environment for each peer; git ignores it
-# Every peer has the same ONNX Runtime, to the byte.
+# Every peer has the same ONNX Runtime and PNG encoder, to the byte.
 MODEL = [
     f"onnxruntime-gpu=={version('onnxruntime-gpu')}",
     "numpy",
-    "pillow==13.0.0",
+    f"pillow=={version('pillow')}",
+    f"zlib-ng=={version('zlib-ng')}",
     "uvloop==0.23.0",
     "httptools==0.9.0",
 ]
@@ -37,18 +38,22 @@ class Server:
         return ENVIRONMENTS / self.packages[0].partition("[")[0].partition("=")[0] / "bin" / "python"
 
     def install(self) -> None:
-        """Makes its environment where there is none. Raises CalledProcessError with what uv said."""
-        if not self.packages or self.interpreter.exists():
+        """Makes its environment where there is none with these packages. Raises CalledProcessError; uv said why."""
+        if not self.packages:
+            return
+        folder = self.interpreter.parents[1]
+        wanted, installed = "\n".join([*self.packages, *MODEL]), folder / "installed.txt"
+        if installed.exists() and installed.read_text() == wanted:
             return
         uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-        folder = self.interpreter.parents[1]
-        subprocess.run([uv, "venv", "--quiet", "--python", self.python, str(folder)], check=True)
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", self.python, str(folder)], check=True)
         command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(self.interpreter)]
         try:
             subprocess.run([*command, *self.packages, *MODEL], check=True)
         except subprocess.CalledProcessError:
             shutil.rmtree(folder)
             raise
+        installed.write_text(wanted)
 
     def start(self, model: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
         """A process group of its own, which answers on `port` of 127.0.0.1 some time later."""
