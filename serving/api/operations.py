@@ -39,12 +39,16 @@ class Operations:
         Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503.
         """
         media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
-        generator = _generator(self.generators, body)
+        generator, count = _generator(self.generators, body), _count(body)
         try:
-            with generator.reserve(_count(body)):  # drawing latents for a request that is refused would be in vain
-                plan, layout = (
-                    await asyncio.to_thread(_plan, generator, body) if _maps(body) else _plan(generator, body)
-                )
+            if _maps(body):  # for a request that is refused that would be in vain
+                with generator.reserve(count):
+                    plan, layout = await asyncio.to_thread(_plan, generator, body)
+            else:
+                problem = generator.refusal(count)  # it stays the same until its pictures are drawn
+                if problem is not None:
+                    raise problem
+                plan, layout = _plan(generator, body)
             replies.check_size(plan, layout, media_type)
         except RequestError as error:
             raise invalid(FieldError(error.pointer, error.message)) from None
