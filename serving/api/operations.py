@@ -41,11 +41,11 @@ class Operations:
         media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
         generator, count = _generator(self.generators, body), _count(body)
         try:
-            if _maps(body):  # for a request that is refused that would be in vain
+            if _maps(body):  # others come meanwhile
                 with generator.reserve(count):
                     plan, layout = await asyncio.to_thread(_plan, generator, body)
             else:
-                problem = generator.refusal(count)  # it stays the same until its pictures are drawn
+                problem = generator.refusal(count)  # drawing latents for what is refused would be in vain
                 if problem is not None:
                     raise problem
                 plan, layout = _plan(generator, body)

@@ -71,9 +71,9 @@ class Protocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self._decide(None)
+            self._decide(whole=False)
             self.send_400_response("")
-        self._decide(None)
+        self._decide(whole=False)
         if self.transport.is_closing():
             return
         if self._in_head and self._unparsed > MAX_HEAD_BYTES:
@@ -133,7 +133,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._receiving, self._in_head = False, True
-        self._decide(self._held)
+        self._decide(whole=True)
         if not self._shed:
             return super().on_message_complete()
         self._shed = False
@@ -145,18 +145,18 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         return None
 
-    def _decide(self, body: bytearray | None) -> None:
-        """Refuses the request that is held, where there is one, or makes a task for it. body: if it is whole."""
+    def _decide(self, *, whole: bool) -> None:
+        """Refuses the request that is held, where there is one, or makes a task for it. whole: all its body is here."""
         if self._held is None:
             return
-        held, self._held = self._held, None
+        body, self._held = bytes(self._held), None
         at_once = not self._unanswered and not self.flow.write_paused  # it could be answered
-        self._shed = at_once and self._refuse_early(None if body is None else bytes(body))
+        self._shed = at_once and self._refuse_early(body if whole else None)
         if not self._shed:
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
-            if held:
-                super().on_body(bytes(held))
+            if body:
+                super().on_body(body)
 
     def _refuse_early(self, body: bytes | None) -> bool:
         """Whether the request is answered with that: no task was made for it, and nothing else is."""

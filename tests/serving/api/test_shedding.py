@@ -74,6 +74,15 @@ def counted(server: Server, start: str) -> int:
     return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
 
 
+def ask(connection: socket.socket, request: bytes) -> http.client.HTTPResponse:
+    """The reply, its body read, so that the connection is ready for another."""
+    connection.sendall(request)
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    assert response.read()
+    return response
+
+
 def test_it_is_told_what_the_gate_would_tell(full: Server):
     asked = {"X-Request-Id": "mine-7", "Origin": "https://a.example"}
     shed = httpx2.post(f"{full.url}/v1/sample", json={}, headers=asked)
@@ -99,10 +108,7 @@ def test_it_is_counted_and_logged(full: Server, route: str):
 def test_the_connection_is_kept_and_the_next_request_is_understood(full: Server):
     with connect(full.port) as connection:
         for request, expected in ((POST, 503), (GET, 200), (POST, 503), (POST, 503), (GET, 200)):
-            connection.sendall(request)
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            assert response.status == expected and response.read()
+            assert ask(connection, request).status == expected
 
 
 def test_its_body_may_come_later_and_in_pieces(full: Server):
@@ -175,10 +181,8 @@ def test_where_the_queue_is_full_the_body_is_enough(taskless: Server):
     refused, admitted = post(b'{"model": "tiny-dcgan", "n": 5}'), post(b'{"model": "tiny-dcgan", "n": 4}')
     with connect(taskless.port) as connection:
         for sent, expected in ((refused, 503), (admitted, 500), (refused, 503), (GET, 200), (refused, 503)):
-            connection.sendall(sent)
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            assert response.status == expected and response.read()
+            response = ask(connection, sent)
+            assert response.status == expected
             assert response.headers.get("retry-after") == ("3" if expected == 503 else None)
     last = post(b"{}", "Connection: close")
     assert talk(taskless.port, refused * 20 + last, patience=30) == [503] * 20 + [500], "in one packet"
