@@ -4,11 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from benchmarks.serving.report import COLUMNS, OURS, RAW, ratios, table
+from benchmarks.serving.servers import MODEL
 from server import ROOT
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
@@ -40,3 +42,14 @@ def test_ratios_are_of_neighbours_in_a_round(repository_folder: Path):
     assert "| 64 clients: p99 against p50 | 1.50 (1.00 to 2.00) |" in lines
     runtime = Runtime(load_model(repository_folder / "tiny-dcgan"), threads=1)
     assert "| Other | 10 (5 to 15) | - |" in table(figures | {OURS: ours | {"wrk": [0.25]}}, runtime)
+
+
+def test_the_environments_of_peers_hold_every_package_that_they_load():
+    """All of them run code of ours: what packs or computes with a new library needs it there, too."""
+    load = "before = set(sys.modules); import benchmarks.serving.peers.model; print(*set(sys.modules) - before)"
+    code = f"import sys; {load}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    of = packages_distributions()
+    loaded = {package for module in done.stdout.split() for package in of.get(module, [])} - {"ganymede"}
+    assert "numpy" in loaded
+    assert loaded <= {package.partition("==")[0] for package in MODEL}
