@@ -1,24 +1,21 @@
 """Joins the concurrent requests for one model into micro-batches, counted in images.
 
 Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
-for company while a thread is idle, and no thread waits for another. Clients have fair shares of a micro-batch, so none
-is stuck behind a hundred requests of somebody else's. A client's own requests wait in a line for each size, which have
-fair shares of its share: one for a single image is not stuck behind one for 256, and those alike come in their order,
-since sharing among them would make them all late.
+for company while a thread is idle, and no thread waits for another. Whose images those are the fair queue says.
 """
 
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from dataclasses import dataclass
+from itertools import groupby
 from threading import Condition, Thread
 
 import numpy as np
 
+from serving.engine.fair_queue import Batch, FairQueue, Request
 from serving.engine.runtime import Runtime
 
 MICRO_BATCH_SECONDS = 0.01  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
@@ -50,101 +47,7 @@ class Times:
     compute: float = 0.0  # from there to its last image
 
 
-class _Request:
-    """One call of `run`, and how far it is."""
-
-    __slots__ = (
-        "arrived",
-        "began",
-        "client",
-        "computed",
-        "deadline",
-        "future",
-        "inputs",
-        "loop",
-        "missing",
-        "pictures",
-        "rest",
-        "size",
-    )
-
-    def __init__(self, inputs: dict[str, np.ndarray], client: str, deadline: float):
-        self.inputs = inputs
-        self.client = client
-        self.deadline = deadline
-        self.arrived = time.monotonic()
-        self.began: float | None = None
-        self.computed: float | None = None
-        self.rest = range(len(next(iter(inputs.values()))))  # the rows that no micro-batch took yet
-        self.missing = len(self.rest)  # pictures that are not there yet
-        self.size = self.missing.bit_length()  # which line of its client's it waits in
-        self.pictures: np.ndarray | None = None  # (N, H, W, C), filled in as micro-batches end
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[np.ndarray] = self.loop.create_future()
-
-    def take(self, count: int) -> slice:
-        rows, self.rest = self.rest[:count], self.rest[count:]
-        return slice(rows.start, rows.stop)
-
-    def put(self, rows: slice, pictures: np.ndarray) -> bool:
-        """Keeps the pictures of `rows`; whether they were the last."""
-        size = self.missing if self.pictures is None else len(self.pictures)
-        if len(pictures) == size:
-            self.pictures = pictures
-        else:
-            if self.pictures is None:
-                self.pictures = np.empty((size, *pictures.shape[1:]), pictures.dtype)
-            self.pictures[rows] = pictures
-        self.missing -= len(pictures)
-        return not self.missing
-
-
-@dataclass(slots=True)
-class _Client:
-    """Whose requests wait, and for how many images."""
-
-    name: str
-    images: int = 0
-    lines: dict[int, deque[_Request]] = field(default_factory=dict)  # by size, whichever was served last at the end
-
-    def join(self, request: _Request) -> None:
-        self.lines.setdefault(request.size, deque()).append(request)
-        self.images += len(request.rest)
-
-    def leave(self, request: _Request) -> None:
-        line = self.lines[request.size]
-        line.remove(request)
-        if not line:
-            del self.lines[request.size]
-        self.images -= len(request.rest)
-
-    def serve(self, images: int) -> Iterator[tuple[_Request, int]]:
-        """How many of the next `images` each request gets, where that is any. Those have to take them."""
-        self.images -= images
-        lines = {size: self.lines.pop(size) for size in list(islice(self.lines, images))}
-        wants = [_at_most(images, line) for line in lines.values()]
-        for (size, line), share in zip(lines.items(), fair_shares(wants, images), strict=True):
-            while share:
-                count = min(share, len(line[0].rest))
-                share -= count
-                whole = count == len(line[0].rest)
-                yield (line.popleft() if whole else line[0]), count
-            if line:
-                self.lines[size] = line
-
-
-def _at_most(images: int, line: Iterable[_Request]) -> int:
-    """For how many images a line waits, counted up to `images`."""
-    total = 0
-    for request in line:
-        total += len(request.rest)
-        if total >= images:
-            return images
-    return total
-
-
-_Batch = list[tuple[_Request, slice]]
-_Outcome = tuple[_Request, np.ndarray | Exception]
+_Outcome = tuple[Request, np.ndarray | Exception]
 
 
 class Batcher:
@@ -169,11 +72,9 @@ class Batcher:
         self._max_queue = max_queue
         self._changed = Condition()  # guards what follows, and the requests
         self._seconds_per_image = MICRO_BATCH_SECONDS / self._max_batch  # of one thread, until it is measured
-        self._clients: dict[str, _Client] = {}  # whose requests wait, whoever was served last at the end
-        self._waiting = 0  # images of those requests
+        self._queue = FairQueue()  # of what no thread began
         self._images = 0  # waiting or under way
         self._reserved = 0  # for requests that are being prepared
-        self._earliest = math.inf  # no deadline of what waits is before it
         self._idle = 0  # threads that wait to be woken ...
         self._woken = 0  # ... and that were, and have not come yet
         self._computed = 0
@@ -240,7 +141,7 @@ class Batcher:
         the event loop, so what takes less than ALONE_SECONDS is computed on it, if the model is idle. Raises
         Overloaded, DeadlineExceeded, Closed, or what the inference raised.
         """
-        request = _Request(inputs, client, deadline)
+        request = Request(inputs, client, deadline)
         n = request.missing
         with self._changed:
             self._check(n)
@@ -251,8 +152,7 @@ class Batcher:
                 request.began = request.arrived
                 request.take(n)
             else:
-                self._queue(request)
-                self._earliest = min(self._earliest, deadline)
+                self._queue.add(request)
                 self._wake()
         if here:
             _answer(self._work_off([(request, slice(0, n))]))
@@ -260,7 +160,7 @@ class Batcher:
             return await request.future
         except BaseException:
             with self._changed:
-                self._drop(request)  # cancelled: its remaining rows are not computed
+                self._images -= self._queue.remove(request)  # cancelled: its remaining rows are not computed
             raise
         finally:
             if times is not None:
@@ -284,20 +184,16 @@ class Batcher:
 
     def _wake(self) -> None:
         """As many threads as there are images for."""
-        wanted = min(self._idle, self._waiting)
+        wanted = min(self._idle, self._queue.images)
         self._idle -= wanted
         self._woken += wanted
         self._changed.notify(wanted)
-
-    def _queue(self, request: _Request) -> None:
-        self._clients.setdefault(request.client, _Client(request.client)).join(request)
-        self._waiting += len(request.rest)
 
     def _work(self) -> None:
         while batch := self._next_batch():
             _settle(self._work_off(batch))
 
-    def _work_off(self, batch: _Batch) -> list[_Outcome]:
+    def _work_off(self, batch: Batch) -> list[_Outcome]:
         """Computes a micro-batch -> what its requests are answered with, those that are complete or failed."""
         n = sum(rows.stop - rows.start for _, rows in batch)
         began = time.perf_counter()
@@ -313,78 +209,50 @@ class Batcher:
                 self._on_batch(n, seconds)
             if isinstance(pictures, Exception):
                 for request, _ in batch:
-                    self._drop(request)
+                    self._images -= self._queue.remove(request)
                 return [(request, pictures) for request, _ in batch]
             self._computed += n
             return self._deliver(batch, pictures)
 
-    def _compute(self, batch: _Batch) -> np.ndarray:
+    def _compute(self, batch: Batch) -> np.ndarray:
         """Rows of one kind at a time: a style model's are latents or styles."""
         inputs = [{name: values[rows] for name, values in request.inputs.items()} for request, rows in batch]
         kinds = groupby(map(self._runtime.with_latents, inputs), key=dict.keys)
         parts = [self._runtime.compute(_join(list(alike))) for _, alike in kinds]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _next_batch(self) -> _Batch:
+    def _next_batch(self) -> Batch:
         """Waits for requests and cuts the next micro-batch from them; empty once closed and all is begun."""
         with self._changed:
             while True:
-                while not self._waiting and not self._closed:
+                while not self._queue.images and not self._closed:
                     self._idle += 1  # until `_wake`
                     self._changed.wait()
                     self._woken -= 1
-                if self._earliest <= time.monotonic():
-                    self._drop_late()
-                if self._waiting:
-                    return self._cut()
+                self._drop_late()
+                if self._queue.images:
+                    return self._queue.cut(self._room())
                 if self._closed:
                     return []
 
-    def _cut(self) -> _Batch:
-        """A fair share for each client, and in it for each line of its requests. Whoever wants more queues anew."""
-        room = min(
+    def _room(self) -> int:
+        """Images of the next micro-batch."""
+        return min(
             self._max_batch,
             max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
-            -(-self._waiting // (1 + self._woken)),  # those that come, too, take as much
+            -(-self._queue.images // (1 + self._woken)),  # those that come, too, take as much
         )
-        batch: _Batch = []
-        now = time.monotonic()
-        clients = [self._clients.pop(name) for name in list(islice(self._clients, room))]
-        for client, share in zip(clients, fair_shares([client.images for client in clients], room), strict=True):
-            for request, count in client.serve(share):
-                if request.began is None:
-                    request.began = now
-                batch.append((request, request.take(count)))
-            self._waiting -= share
-            if client.images:
-                self._clients[client.name] = client
-        return batch
 
     def _drop_late(self) -> None:
-        now = time.monotonic()
-        lines = [line for client in self._clients.values() for line in client.lines.values()]
-        waiting = [request for line in lines for request in line]
-        late = [request for request in waiting if request.deadline <= now]
-        self._earliest = min((request.deadline for request in waiting if request.deadline > now), default=math.inf)
+        late = self._queue.late()
+        if not late:
+            return
         for request in late:
-            self._drop(request)
+            self._images -= self._queue.remove(request)
         error = DeadlineExceeded("The deadline passed before the last image was begun.")
         _settle([(request, error) for request in late])
 
-    def _drop(self, request: _Request) -> None:
-        """Takes a request out of the queue, with the rows that were not begun."""
-        rest = len(request.rest)
-        if not rest:
-            return
-        client = self._clients[request.client]
-        client.leave(request)
-        request.take(rest)
-        if not client.images:
-            del self._clients[client.name]
-        self._waiting -= rest
-        self._images -= rest
-
-    def _deliver(self, batch: _Batch, pictures: np.ndarray) -> list[_Outcome]:
+    def _deliver(self, batch: Batch, pictures: np.ndarray) -> list[_Outcome]:
         """The requests that have all their pictures now."""
         position, outcomes, now = 0, [], time.monotonic()
         for request, rows in batch:
@@ -394,18 +262,6 @@ class Batcher:
                 outcomes.append((request, request.pictures))
             position += count
         return outcomes
-
-
-def fair_shares(wants: Sequence[int], room: int) -> list[int]:
-    """Max-min fair: what one that wants little leaves of its share goes to those that want more.
-
-    wants: at most `room` of them, each at least 1 -> as many shares, each at least 1, of `room` together at most.
-    """
-    shares = [0] * len(wants)
-    for left, i in zip(range(len(wants), 0, -1), sorted(range(len(wants)), key=wants.__getitem__), strict=True):
-        shares[i] = min(wants[i], room // left)
-        room -= shares[i]
-    return shares
 
 
 def _join(inputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

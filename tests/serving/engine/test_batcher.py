@@ -14,7 +14,8 @@ import pytest
 
 from serving.engine import batcher as module
 from serving.engine import generation
-from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times, fair_shares
+from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded, Times
+from serving.engine.fair_queue import fair_shares
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import Model, load_model
 from serving.engine.runtime import Runtime
@@ -29,10 +30,12 @@ class Gated(Runtime):
         super().__init__(model, threads=threads)
         self.began, self.go = Event(), Event()
         self.batches: list[int] = []
+        self.labels: list[int] = []  # of every image, as they were begun
         self.fail = False
 
     def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         self.batches.append(len(inputs["label"]))
+        self.labels += inputs["label"].tolist()
         self.began.set()
         assert self.go.wait(10)
         if self.fail:
@@ -157,18 +160,18 @@ def test_clients_have_equal_shares_whatever_they_ask_for(runtime: Gated):
 
 
 def test_requests_of_a_size_are_done_in_their_order_and_none_waits_for_a_later_one(runtime: Gated):
-    done: list[tuple[int, int]] = []  # which, after how many micro-batches
+    done: list[int] = []
 
     async def scenario() -> None:
         async with batcher_of(runtime) as batcher:
             tasks = await waiting(batcher, runtime, *(rows(runtime, 12, start=12 * i) for i in range(5)))
             for i, task in enumerate(tasks):
-                task.add_done_callback(lambda _, i=i: done.append((i, len(runtime.batches))))
+                task.add_done_callback(lambda _, i=i: done.append(i))
             runtime.go.set()
             await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
-    assert [which for which, _ in done] == list(range(6))
+    assert done == list(range(6))
     assert runtime.batches == [1, *[12] * 5], "each of the five in a micro-batch of its own"
 
 
@@ -260,21 +263,22 @@ def test_latents_and_styles_are_joined(repository_folder: Path):
         np.testing.assert_array_equal(pictures, expected)
 
 
-def test_more_requests_than_room_take_turns(runtime: Gated):
-    """30 requests of 2 images, 12 of room: everyone gets its first image before anyone its second."""
-    finished: list[int] = []
+def test_more_clients_than_room_take_turns(runtime: Gated):
+    """30 clients ask for 2 images, 12 of room: everyone gets its first image before anyone its second."""
 
     async def scenario() -> None:
         async with batcher_of(runtime) as batcher:
-            tasks = await waiting(batcher, runtime, *(rows(runtime, 2, start=2 * i) for i in range(30)))
-            for i, task in enumerate(tasks):
-                task.add_done_callback(lambda _, i=i: finished.append(len(runtime.batches)))
+            tasks = await waiting(batcher, runtime)
+            for i in range(30):
+                inputs = generation.sample(runtime, n=2, seed=7, start=2 * i, labels=[0, 1]).inputs
+                tasks.append(asyncio.create_task(batcher.run(inputs, client=str(i))))
+            await asyncio.sleep(0.01)
             runtime.go.set()
             await asyncio.gather(*tasks)
 
     asyncio.run(scenario())
     assert runtime.batches == [1, 12, 12, 12, 12, 12]
-    assert min(finished[1:]) >= 3  # the first 30 images fill two micro-batches and a half
+    assert runtime.labels[1:] == [0] * 30 + [1] * 30, "which image of its request each was"
 
 
 def test_the_rest_of_a_cancelled_request_is_not_computed(runtime: Gated):
