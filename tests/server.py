@@ -89,12 +89,18 @@ class Server:
             connection.close()
 
 
+def serve(repository: Path, port: int, *options: str) -> list[str]:
+    """The command that serves a model repository."""
+    return [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository), *options]
+
+
 @contextmanager
-def serving(repository: Path, log: Path, *options: str) -> Iterator[Server]:
-    """`python -m serving serve` over a model repository."""
+def serving(
+    repository: Path, log: Path, *options: str, env: Mapping[str, str] | None = None, under: Sequence[str] = ()
+) -> Iterator[Server]:
+    """That command on a free port, once it is ready and until the block ends; `under` is what stands before it."""
     port = free_port()
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--models", str(repository), *options]
-    with running([sys.executable, "-m", "serving", "serve", *arguments], port, log) as server:
+    with running([*under, *serve(repository, port, *options)], port, log, env=env) as server:
         yield server
 
 

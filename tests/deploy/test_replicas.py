@@ -6,7 +6,6 @@ Needs `haproxy` (apt-get install haproxy). `FAULTS=full` makes more load for lon
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -19,7 +18,7 @@ import pytest
 from benchmarks.replicas import proxy
 from faults.load import Load
 from faults.processes import wait
-from server import Server, free_port, running
+from server import Server, free_port, running, serve
 from serving.client import Client
 
 DRAIN = 1.0  # seconds; HAProxy asks four times a second
@@ -55,9 +54,8 @@ class Replicas:
 
     def _running(self, number: int) -> AbstractContextManager[Server]:
         port = self._ports[number]
-        command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(self.models)]
         log = self._logs / f"{number}-{time.monotonic_ns()}.txt"
-        return running(command, port, log, env={"GANYMEDE_DRAIN": str(DRAIN)})
+        return running(serve(self.models, port), port, log, env={"GANYMEDE_DRAIN": str(DRAIN)})
 
 
 @pytest.fixture

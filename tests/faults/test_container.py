@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import httpx2
 import pytest
 
 from faults.processes import children, wait, workers
-from server import START_SECONDS, Server, free_port, running
+from server import START_SECONDS, Server, free_port, serve, serving
 
 CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -30,16 +29,10 @@ def namespaces() -> None:
         pytest.skip("this user may not make process namespaces here")
 
 
-def command(repository: Path, port: int, *options: str) -> list[str]:
-    serve = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository)]
-    return [*CONTAINER, *serve, *options]
-
-
 @contextmanager
 def contained(repository: Path, log: Path, *options: str) -> Iterator[tuple[Server, int]]:
     """A server and the process that is the first of its container, by the id that it has outside."""
-    port = free_port()
-    with running(command(repository, port, *options), port, log, env={"GANYMEDE_DRAIN": "0"}) as server:
+    with serving(repository, log, *options, env={"GANYMEDE_DRAIN": "0"}, under=CONTAINER) as server:
         (first,) = children(server.process.pid)
         assert f"\nNSpid:\t{first}\t1\n" in Path(f"/proc/{first}/status").read_text()
         try:
@@ -67,7 +60,7 @@ def test_sigterm_ends_it_with_0(repository_folder: Path, tmp_path: Path, number:
 def test_sigterm_ends_it_while_it_starts(repository_folder: Path, tmp_path: Path, library: bytes):
     """The kernel passes the first process of a container only signals that it listens to."""
     log = (tmp_path / "log.txt").open("wb")
-    process = subprocess.Popen(command(repository_folder, free_port()), stdout=log, stderr=log)
+    process = subprocess.Popen([*CONTAINER, *serve(repository_folder, free_port())], stdout=log, stderr=log)
     try:
         wait(lambda: len(children(process.pid)) == 1, 20)
         (first,) = children(process.pid)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from server import ROOT, free_port, running
+from server import ROOT, serving
 
 CHECKS = [
     "not_a_server_error",
@@ -72,8 +72,7 @@ def test_no_case_breaks_the_contract(
     if models == "published" and not full:
         pytest.skip("takes minutes; FAULTS=full")
     folder = repository_folder if models == "tiny" else ROOT / "models"
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port := free_port()), "--models", str(folder)]
-    with running(command, port, tmp_path / "log.txt", env={"GANYMEDE_DRAIN": "0"}) as server:
+    with serving(folder, tmp_path / "log.txt", env={"GANYMEDE_DRAIN": "0"}) as server:
         ids = [model["id"] for model in httpx2.get(f"{server.url}/v1/models").json()["models"]]
         document, report = tmp_path / "openapi.json", tmp_path / "report.json"
         document.write_text(json.dumps(aimed(ids)))

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from faults.processes import wait
 from faults.wire import connect, send, talk
-from server import Server, free_port, running
+from server import Server, serving
 
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -114,11 +113,10 @@ def break_http(server: Server, times: int) -> Tally:
 def test_the_server_counts_what_its_clients_counted(
     repository_folder: Path, tmp_path: Path, workers: str, full: bool, tell: Callable[[str], None]
 ):
-    keys, port, rounds = tmp_path / "keys.txt", free_port(), 60 if full else 6
+    keys, rounds = tmp_path / "keys.txt", 60 if full else 6
     keys.write_text(hashlib.sha256(KEY.encode()).hexdigest() + " alice\n")
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
     settings = {"GANYMEDE_API_KEYS_FILE": str(keys), "GANYMEDE_MAX_QUEUE": "600", "GANYMEDE_RATE_LIMIT": "4000"}
-    with running([*command, "--workers", workers], port, tmp_path / "log.txt", env=settings) as server:
+    with serving(repository_folder, tmp_path / "log.txt", "--workers", workers, env=settings) as server:
         wait(lambda: counted(server)["ganymede_ready_workers", ""] == int(workers), 30)
         before = counted(server)
         with ThreadPoolExecutor(CLIENTS + 2) as pool:

@@ -8,7 +8,6 @@ one: for 16 and 1 the figures are told, and the counts held.
 Figures of a machine with other work on it say little, so the short form holds the counts alone.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from faults.load import SERVERS, load
 from faults.processes import wait
 from faults.wire import Held
-from server import ROOT, Server, free_port, running
+from server import ROOT, Server, serving
 
 TIMES = (1, 2, 5)  # the capacity
 FRESH = 20  # one in so many requests has a connection of its own
@@ -57,28 +56,17 @@ def test_as_much_is_served_as_ever_and_the_rest_is_told_at_once(
 ):
     if images < 64 and not full:
         pytest.skip("the server is kept busy by HTTP there, and the machine by this; FAULTS=full")
-    port, seconds = free_port(), 60 if full else 3
-    command = [
-        *SERVERS,
-        sys.executable,
-        "-m",
-        "serving",
-        "serve",
-        "--port",
-        str(port),
-        "--models",
-        str(ROOT / "models"),
-    ]
+    seconds = 60 if full else 3
     settings = {"GANYMEDE_DRAIN": "0", "GANYMEDE_LOG_LEVEL": "warning"}
     options = {"model": "dcgan-mnist", "images": images}
-    with running(command, port, tmp_path / "log.txt", env=settings) as server:
-        capacity = load(port, seconds=10 if full else 2, clients=CLOSED, **options)
+    with serving(ROOT / "models", tmp_path / "log.txt", env=settings, under=SERVERS) as server:
+        capacity = load(server.port, seconds=10 if full else 2, clients=CLOSED, **options)
         tell("\n" + figures("closed loop", capacity))
         descriptors = Held.by(server.process.pid).descriptors
         results = {}
         for times in TIMES:
             before, rate = counted(server), times * capacity["requests_per_second"]
-            results[times] = found = load(port, seconds=seconds, rate=rate, fresh=FRESH, **options)
+            results[times] = found = load(server.port, seconds=seconds, rate=rate, fresh=FRESH, **options)
             tell(figures(f"{times} times", found))
             wait(lambda: idle(server), 10)
             after = counted(server)

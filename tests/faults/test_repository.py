@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from server import ROOT, free_port, running
+from server import ROOT, free_port, serve, serving
 
-SERVE = [sys.executable, "-m", "serving", "serve"]
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 NOBODY = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]  # in no list of users, without a home
 READ_ONLY = """
@@ -34,8 +32,8 @@ if touch /tmp/probe . 2> /dev/null; then echo "it can still be written to" >&2; 
 
 def start(models: Path, *, inside: Sequence[str] = (), workers: str = "1", **settings: str) -> str:
     """What a start prints that must fail with exit code 1: its only line."""
-    environment = os.environ | {"GANYMEDE_MODELS": str(models)} | settings
-    command = [*inside, *SERVE, "--port", str(free_port()), "--workers", workers]
+    environment = os.environ | settings
+    command = [*inside, *serve(models, free_port(), "--workers", workers)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == 77:
         pytest.skip(done.stderr)
@@ -201,7 +199,7 @@ def test_a_file_of_keys_that_cannot_be(repository_folder: Path, tmp_path: Path, 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_of_two_that_start_for_one_port_one_serves(repository_folder: Path, workers: str):
     """Not only where the other listens already: at any moment of the two starts."""
-    command = [*SERVE, "--models", str(repository_folder), "--workers", workers, "--port", str(free_port())]
+    command = serve(repository_folder, port := free_port(), "--workers", workers)
     at_once = os.environ | {"GANYMEDE_DRAIN": "0"}
     both = [
         subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=at_once)
@@ -214,7 +212,7 @@ def test_of_two_that_start_for_one_port_one_serves(repository_folder: Path, work
         (failed,) = [process for process in both if process.poll() is not None]
         assert failed.returncode == 1 and failed.stderr is not None
         (line,) = failed.stderr.read().splitlines()
-        assert line == f"ganymede: cannot listen on 127.0.0.1, port {command[-1]}: Address already in use."
+        assert line == f"ganymede: cannot listen on 127.0.0.1, port {port}: Address already in use."
     finally:
         for process in both:
             process.terminate()
@@ -232,7 +230,7 @@ def test_of_two_that_start_for_one_port_one_serves(repository_folder: Path, work
     ],
 )
 def test_an_option_that_cannot_be(repository_folder: Path, options: Sequence[str], reason: str):
-    command = [*SERVE, "--models", str(repository_folder), *options]
+    command = serve(repository_folder, 3000, *options)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "") and reason in line
@@ -267,11 +265,10 @@ def test_as_any_user_without_a_home_on_a_read_only_root_it_serves(
     repository_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, workers: str, namespaces: None
 ):
     """As a container runs: with a /tmp of its own and nothing else. A disk that fills up later does it no harm."""
-    port, log = free_port(), tmp_path_factory.mktemp("log") / "log.txt"
-    command = [*SERVE, "--port", str(port), "--workers", workers, "--models", str(repository_folder)]
+    log = tmp_path_factory.mktemp("log") / "log.txt"
     inside = sealed(tmp_path, "16m", user=NOBODY)
     environment = {"TMPDIR": str(tmp_path), "HOME": "/nonexistent", "GANYMEDE_DRAIN": "0"}
-    with running([*inside, *command], port, log, env=environment) as server:
+    with serving(repository_folder, log, "--workers", workers, env=environment, under=inside) as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         assert "CapEff:\t0000000000000000" in status
         disk = Path(f"/proc/{server.process.pid}/root{tmp_path}")
@@ -289,10 +286,8 @@ def test_as_any_user_without_a_home_on_a_read_only_root_it_serves(
 
 def test_a_log_that_cannot_be_written_stops_nothing(repository_folder: Path, tmp_path: Path):
     """Standard output and error on a full disk."""
-    port = free_port()
-    command = [*SERVE, "--port", str(port), "--models", str(repository_folder)]
     inside = ["sh", "-c", 'exec "$@" > /dev/full 2>&1', "sh"]
-    with running([*inside, *command], port, tmp_path / "log.txt", env={"GANYMEDE_DRAIN": "0"}) as server:
+    with serving(repository_folder, tmp_path / "log.txt", env={"GANYMEDE_DRAIN": "0"}, under=inside) as server:
         for _ in range(3):
             assert httpx2.post(f"{server.url}/v1/sample", json={"n": 2}).status_code == 200
             assert httpx2.get(f"{server.url}/nowhere").status_code == 404

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from server import free_port, running
+from server import serving
 
 KEY = "c0ffee" * 8
 WRONG = "decade" * 8
@@ -29,12 +28,11 @@ def forms(key: str) -> list[str]:
 
 @pytest.mark.parametrize("level", ["debug"])
 def test_a_key_is_in_no_log_and_no_reply(repository_folder: Path, tmp_path: Path, level: str):
-    keys, log, port = tmp_path / "keys.txt", tmp_path / "log.txt", free_port()
+    keys, log = tmp_path / "keys.txt", tmp_path / "log.txt"
     keys.write_text(f"{hashlib.sha256(KEY.encode()).hexdigest()} alice\n")
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
     settings = {"GANYMEDE_API_KEYS_FILE": str(keys), "GANYMEDE_LOG_LEVEL": level, "GANYMEDE_DRAIN": "0"}
     replies = []
-    with running(command, port, log, env=settings) as server, httpx2.Client(base_url=server.url) as client:
+    with serving(repository_folder, log, env=settings) as server, httpx2.Client(base_url=server.url) as client:
         for key in (KEY, WRONG):
             basic = base64.b64encode(f"alice:{key}".encode()).decode()
             for value in (f"Bearer {key}", f"bearer  {key}", f"Basic {basic}", key, f"Bearer {key}, {key}"):
@@ -45,7 +43,7 @@ def test_a_key_is_in_no_log_and_no_reply(repository_folder: Path, tmp_path: Path
                 replies.append(client.request("TRACE", "/v1/sample", headers=headers))
         raw = b""
         for sent in (f"GET / HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\nnonsense\r\n\r\n", f"{KEY}\r\n\r\n"):
-            with socket.create_connection(("127.0.0.1", port)) as connection:
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
                 connection.sendall(sent.encode())
                 raw += connection.makefile("rb").read()
         keys.write_text(f"{KEY}\n")  # a mistake that is easily made
@@ -61,12 +59,11 @@ def test_a_key_is_in_no_log_and_no_reply(repository_folder: Path, tmp_path: Path
 @pytest.mark.parametrize("listening", [False, True])
 def test_what_opens_the_collector_of_traces_is_in_no_log(repository_folder: Path, tmp_path: Path, listening: bool):
     """Its key is a header or a part of its address. One collector cannot be reached, the other refuses."""
-    port, log, collector = free_port(), tmp_path / "log.txt", socket.socket()
+    log, collector = tmp_path / "log.txt", socket.socket()
     collector.bind(("127.0.0.1", 0))
     if listening:
         collector.listen()
         threading.Thread(target=refuse, args=(collector,), daemon=True).start()
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://alice:{KEY}@127.0.0.1:{collector.getsockname()[1]}",
         "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={KEY},authorization=Bearer {WRONG}",
@@ -75,7 +72,7 @@ def test_what_opens_the_collector_of_traces_is_in_no_log(repository_folder: Path
         "GANYMEDE_LOG_LEVEL": "debug",
         "GANYMEDE_DRAIN": "0",
     }
-    with collector, running(command, port, log, env=settings) as server:
+    with collector, serving(repository_folder, log, env=settings) as server:
         for _ in range(3):
             assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200
         deadline = time.monotonic() + 20

@@ -15,7 +15,7 @@ import pytest
 
 from faults import attacks
 from faults.wire import Held, connect, receive, settled, statuses, talk
-from server import Server, free_port, running
+from server import Server, serving
 
 ROUNDS = 20  # of the full form
 MOST_RESIDENT = 8 * 1024  # KiB more than after the first round
@@ -27,10 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture(scope="module")
 def server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with little patience."""
-    port = free_port()
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
     settings = {"GANYMEDE_READ_TIMEOUT": "1", "GANYMEDE_DRAIN": "0"}
-    with running(command, port, tmp_path_factory.mktemp("server") / "log.txt", env=settings) as server:
+    with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", env=settings) as server:
         yield server
 
 

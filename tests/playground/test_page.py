@@ -14,10 +14,11 @@ from playwright.sync_api import Browser, expect
 
 import pictures
 from playground.screen import SIZES, Screen
-from server import ROOT, Server, free_port, running
+from server import ROOT, Server, running, serve, serving
 
 VIEWS = ["sample", "digits", "interpolate", "mix", "wander"]
 MAX_BYTES = 100_000
+MODELS = ROOT / "models"
 
 
 def problems(screen: Screen) -> list[str]:
@@ -25,10 +26,6 @@ def problems(screen: Screen) -> list[str]:
     found = Axe().run(screen.page).response
     assert len(found["passes"]) > 10, "it looked"
     return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
-
-
-def command(port: int) -> list[str]:
-    return [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(ROOT / "models")]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -204,9 +201,8 @@ def test_an_unknown_model_is_named_by_the_server(desktop: Screen):
 
 @pytest.mark.slow
 def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, http: httpx2.Client, tmp_path: Path):
-    port = free_port()
     with (
-        running(command(port), port, tmp_path / "log.txt", env={"GANYMEDE_RATE_LIMIT": "10"}) as slow,
+        serving(MODELS, tmp_path / "log.txt", env={"GANYMEDE_RATE_LIMIT": "10"}) as slow,
         Screen.on(browser, "phone", slow.url, http) as screen,
     ):
         screen.page.goto(slow.url)
@@ -221,9 +217,8 @@ def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, h
 def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
     browser: Browser, http: httpx2.Client, tmp_path: Path
 ):
-    port = free_port()
     with (
-        running(command(port), port, tmp_path / "first.txt") as first,
+        serving(MODELS, tmp_path / "first.txt") as first,
         Screen.on(browser, "desktop", first.url, http) as screen,
     ):
         screen.open("?seed=7")
@@ -231,7 +226,7 @@ def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
         away = screen.page.get_by_role("alert").filter(has_text="The server does not answer.")
         expect(away).to_be_visible(timeout=15_000)
         screen.page.get_by_role("link", name="Digits").click()
-        with running(command(port), port, tmp_path / "second.txt"):
+        with running(serve(MODELS, first.port), first.port, tmp_path / "second.txt"):
             expect(away).to_be_hidden(timeout=15_000)
             expect(screen.page.locator(".paper .drawn").first).to_be_visible()
             truth = screen.api("/v1/digits", digits="3141592653", rows=4, seed=7)
@@ -243,11 +238,11 @@ def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
 def test_a_key_is_asked_for_and_sent_and_kept_out_of_what_is_copied(
     browser: Browser, http: httpx2.Client, tmp_path: Path
 ):
-    keys, port = tmp_path / "keys.txt", free_port()
+    keys = tmp_path / "keys.txt"
     keys.write_text(f"{hashlib.sha256(b'sesame').hexdigest()} alice\n")
     settings = {"GANYMEDE_API_KEYS_FILE": str(keys)}
     with (
-        running(command(port), port, tmp_path / "log.txt", env=settings) as closed,
+        serving(MODELS, tmp_path / "log.txt", env=settings) as closed,
         Screen.on(browser, "phone", closed.url, http) as screen,
     ):
         screen.page.goto(closed.url)

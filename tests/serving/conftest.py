@@ -1,7 +1,6 @@
 """The servers that the tests of the API and of the client share."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +9,7 @@ import httpx2
 import pytest
 
 from containers import IMAGE, contained
-from server import Server, free_port, running, serving
+from server import Server, serving
 
 Serve = Callable[..., AbstractContextManager[Server]]
 
@@ -44,8 +43,6 @@ def serve(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """`serve("--workers", "2", GANYMEDE_DRAIN="1")`: a server of one's own with options and settings."""
 
     def start(*options: str, **settings: str) -> AbstractContextManager[Server]:
-        port = free_port()
-        command = [sys.executable, "-m", "serving", "serve", "--port", str(port), "--models", str(repository_folder)]
-        return running([*command, *options], port, tmp_path_factory.mktemp("server") / "log.txt", env=settings)
+        return serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", *options, env=settings)
 
     return start

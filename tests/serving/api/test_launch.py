@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,13 +15,12 @@ import httpx2
 import pytest
 
 import pictures
-from server import ROOT, free_port, serving
+from server import ROOT, free_port, serve, serving
 
 
 def refused(models: Path, port: int) -> str:
     """What a start that must fail prints; exit code 1."""
-    command = [sys.executable, "-m", "serving", "serve", "--models", str(models), "--port", str(port)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(serve(models, port), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     return done.stderr
 

@@ -6,7 +6,6 @@ import logging
 import os
 import pty
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from server import ROOT, Server, free_port
+from server import ROOT, Server, free_port, serve
 from serving.api import logs
 
 Serve = Callable[..., AbstractContextManager[Server]]
@@ -78,8 +77,9 @@ def test_a_fault_is_one_line_with_its_traceback(capsys: pytest.CaptureFixture[st
 def test_on_a_terminal_it_is_plain_text(repository_folder: Path):
     ours, theirs = pty.openpty()
     port = free_port()
-    command = [sys.executable, "-m", "serving", "serve", "--models", str(repository_folder), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        serve(repository_folder, port), cwd=ROOT, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL
+    )
     os.close(theirs)
     try:
         text, deadline = b"", time.monotonic() + 60

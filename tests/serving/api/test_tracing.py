@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from server import ROOT, Server, free_port
+from server import ROOT, Server, free_port, serve
 
 Serve = Callable[..., AbstractContextManager[Server]]
 
@@ -96,7 +96,7 @@ def test_without_a_collector_the_exporter_is_not_even_loaded():
 def test_without_the_exporter_a_start_is_refused_with_what_to_install(repository_folder: Path, tmp_path: Path):
     blocked = tmp_path / "sitecustomize.py"
     blocked.write_text("import sys\nsys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None\n")
-    command = [sys.executable, "-m", "serving", "serve", "--models", str(repository_folder), "--port", "0"]
+    command = serve(repository_folder, 0)
     environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
