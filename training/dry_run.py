@@ -107,8 +107,10 @@ def memory_of_a_step(trainer: Trainer) -> Memory:
     for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
         for group in optimizer.param_groups:
             group["fused"] = True  # the other ways to step read the count of steps, and a fake tensor has no value
-    kept = _Kept({StorageWeakRef(tensor.untyped_storage()) for tensor in resident})
-    with _fake(), torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
+    mode = _fake()
+    fakes = [mode.from_tensor(tensor) for tensor in resident]  # whose storage a transposed weight's is in the step
+    kept = _Kept({StorageWeakRef(tensor.untyped_storage()) for tensor in [*resident, *fakes]})
+    with mode, torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
         trainer.step()
     return Memory(
         weights=sum(tensor.nbytes for tensor in resident),
