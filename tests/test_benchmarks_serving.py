@@ -1,22 +1,20 @@
 """The benchmark of serving asks the real server for real pictures, and prints what it promises."""
 
 import json
-import shutil
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
-
-import pytest
 
 from benchmarks.serving.report import COLUMNS, OURS, RAW, ratios, table
 from benchmarks.serving.servers import MODEL
 from server import ROOT
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
+from tools import needs
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is missing: apt-get install wrk")
+@needs("wrk", package="wrk")
 def test_a_short_run_measures_everything(repository_folder: Path, tmp_path: Path):
     out, picture = tmp_path / "figures.json", tmp_path / "figures.png"
     command = [sys.executable, "-m", "benchmarks.serving", "--servers", OURS, "--rounds", "1", "--seconds", "1"]

@@ -12,6 +12,7 @@ import yaml
 
 from serving.api import launch
 from serving.api.settings import Settings
+from tools import needs
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "compose.yaml"
@@ -19,7 +20,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
-@pytest.mark.skipif(not shutil.which("podman"), reason="podman-compose asks for podman")
+@needs("podman", package="podman")  # podman-compose asks for it
 @pytest.mark.parametrize("profile", [(), ("--profile", "traces")], ids=["plain", "traces"])
 def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
     command = [sys.executable, "-m", "podman_compose", "-f", str(FILE), *profile, "config"]
@@ -29,7 +30,7 @@ def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
     assert yaml.safe_load(done.stdout)["services"].keys() >= services
 
 
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="there is no docker-compose")
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="there is no docker-compose (2 or later)")
 def test_docker_compose_finds_nothing_wrong():
     done = subprocess.run(["docker-compose", "-f", str(FILE), "config", "-q"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

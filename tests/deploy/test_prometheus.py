@@ -20,6 +20,7 @@ import yaml
 
 from server import Server, free_port, serving
 from serving.api.metrics import FAMILIES
+from tools import needs
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "ganymede.json").read_text())
@@ -37,10 +38,7 @@ SCRAPE_SECONDS = 1
 RATE_SECONDS = 5  # what Grafana would put in the place of $__rate_interval: a few scrapes
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed() -> None:
-    if not (shutil.which("prometheus") and shutil.which("promtool")):
-        pytest.skip("there is no Prometheus: apt-get install prometheus")
+pytestmark = needs("prometheus", "promtool", package="prometheus")
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,14 @@ from faults.load import Load
 from faults.processes import wait
 from server import Server, free_port, running, serve
 from serving.client import Client
+from tools import needs
 
 DRAIN = 1.0  # seconds; HAProxy asks four times a second
 FULL = os.environ.get("FAULTS") == "full"
 RATE = 200 if FULL else 60  # requests a second, each for 4 images
 RETRIES = 5
 
-pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="there is no HAProxy: apt-get install haproxy")
+pytestmark = needs("haproxy", package="haproxy")
 
 
 class Replicas:

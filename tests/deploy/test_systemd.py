@@ -1,7 +1,6 @@
 """The systemd unit: systemd itself finds nothing wrong, little is exposed, and a stop may take as long as a drain."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,11 @@ import pytest
 from serving.__main__ import _parser
 from serving.api import launch
 from serving.api.settings import Settings
+from tools import needs
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "ganymede@.service"
-needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze")
+needs_systemd = needs("systemd-analyze", package="systemd")
 
 
 def values(key: str) -> list[str]:

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+import tools
 from playground.screen import SIZES, Screen
 from server import ROOT, Server, serving
 
@@ -47,7 +48,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="module")  # Playwright's event loop runs for as long, and other tests have their own
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip(WANTED)
+        (pytest.fail if tools.ALL else pytest.skip)(WANTED)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
