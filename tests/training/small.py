@@ -27,6 +27,7 @@ OVERRIDES = {
         "network.channel_max=16",
         "network.w_size=16",
         "network.latent_size=16",
+        "growing.start=8",
         "growing.stable_kimg=[0.08]",  # 5 steps at 8 px, 5 of fading in, 10 at 16 px
         "growing.fade_kimg=0.08",
         "total_kimg=0.32",

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks.config import check_at_least
-from training.networks.layers import EqualConv2d, EqualLinear, MinibatchStddev, Phase, leaky_relu
+from training.networks.layers import (
+    EqualConv2d,
+    EqualLinear,
+    MinibatchDiscrimination,
+    MinibatchStddev,
+    Phase,
+    leaky_relu,
+)
 from training.regularizers import style_mixing_crossover
 
 
@@ -34,8 +41,10 @@ class Config:
     channel_max: int = 128  # ... but no more than this
     modulation: Literal["adain", "demodulation"] = "adain"
     mapping_lr_multiplier: float = 0.01
+    minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D, beside the deviation; 0: none
 
     def __post_init__(self) -> None:
+        check_at_least(0, self, "minibatch_discrimination")
         check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max")
         if not 0 < self.mapping_lr_multiplier < math.inf:
             raise RecipeError(
@@ -236,7 +245,9 @@ class Discriminator(nn.Module):
         width = config.channels(4)
         self.stddev = MinibatchStddev()
         self.last_conv = EqualConv2d(width + 1, width, 3)
-        self.hidden = EqualLinear(width * 16, width)
+        features, kernels = width * 16, config.minibatch_discrimination
+        self.nearness = MinibatchDiscrimination(features, kernels) if kernels else nn.Identity()
+        self.hidden = EqualLinear(features + kernels, width)
         self.logit = EqualLinear(width, 1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
@@ -253,5 +264,5 @@ class Discriminator(nn.Module):
             if k == stage and alpha < 1:
                 small = leaky_relu(self.from_rgb[stage - 1](F.avg_pool2d(images, 2)))
                 x = small + alpha * (x - small)
-        x = leaky_relu(self.last_conv(self.stddev(x)))
-        return leaky_relu(self.hidden(x.flatten(1)))
+        x = leaky_relu(self.last_conv(self.stddev(x))).flatten(1)
+        return leaky_relu(self.hidden(self.nearness(x)))
