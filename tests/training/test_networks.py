@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
         minibatch_discrimination=4,
     ),
     "stylegan-adain": stylegan.Config(latent_size=16, w_size=16, channel_max=16),
+    "stylegan-discrimination": stylegan.Config(latent_size=16, w_size=16, channel_max=16, minibatch_discrimination=4),
     "stylegan-demodulation": stylegan.Config(latent_size=16, w_size=16, channel_max=16, modulation="demodulation"),
 }
 RESOLUTIONS = {"mlp": (1, 28, 32, 64), "dcgan": (28, 32, 64), "cgan": (28, 32, 64), "stylegan": (8, 32, 64)}
@@ -185,6 +186,10 @@ def test_dcgan_begins_with_weights_of_deviation_0_02():
         (lambda: dcgan.Config(base_channels=-8), "`network.base_channels` (=-8) must be at least 1."),
         (
             lambda: dcgan.Config(minibatch_discrimination=-1),
+            "`network.minibatch_discrimination` (=-1) must be at least 0.",
+        ),
+        (
+            lambda: stylegan.Config(minibatch_discrimination=-1),
             "`network.minibatch_discrimination` (=-1) must be at least 0.",
         ),
         (lambda: dcgan.Config(dropout=1.0), "`network.dropout` (=1.0) must be at least 0 and less than 1."),
