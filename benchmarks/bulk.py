@@ -9,20 +9,19 @@ ratio is of one round. Prints Markdown.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from urllib.request import urlopen
 
 from benchmarks.machine import memory_of_tree
+from benchmarks.processes import ROOT, running, serve
 from serving.bulk.engines import Local, Servers
 from serving.bulk.job import plan
 from serving.bulk.storage import Store
@@ -32,10 +31,9 @@ from serving.engine.latents import address_range, latents
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 
-ROOT = Path(__file__).parent.parent
 SHARD_SIZE = 5000  # half the usual, so that a round is short
 PAGE = 256
-READY_SECONDS = 60
+QUIET = {"GANYMEDE_DRAIN": "0", "GANYMEDE_LOG_LEVEL": "error"}
 POLL_SECONDS = 0.5  # between two looks at the memory of a run
 
 
@@ -82,33 +80,6 @@ def client_cost(url: str, model: str, images: int) -> float:
         return 1000 * (time.process_time() - began) / fetched
 
 
-@contextmanager
-def server(port: int) -> Generator[str]:
-    """As `make serve` starts it."""
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "serving", "serve", "--port", str(port)]
-    quiet = {"GANYMEDE_DRAIN": "0", "GANYMEDE_LOG_LEVEL": "error"}
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | quiet, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + READY_SECONDS
-        while not _ready(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("the server does not start")
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/readyz", timeout=5) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
-
-
 def peak_memory(model: str, images: int, folder: Path) -> tuple[int, float]:
     """Of the command and its workers, in bytes, and its images a second, start and all.
 
@@ -142,7 +113,8 @@ def speed(model: str, images: int, rounds: int, workers: int, port: int, folder:
         for count in sorted({1, workers}):
             engine = Local(path, workers=count)
             measure(f"local engine, {count} worker(s)", lambda engine=engine: engine_rate(engine, images, folder))
-        with server(port) as url:
+        with running(serve(port), port, folder.with_suffix(".log"), QUIET):
+            url = f"http://127.0.0.1:{port}"
             remote = Servers([url], model, workers=workers)
             measure("server engine, one server here", lambda remote=remote: engine_rate(remote, images, folder))
             costs.append(client_cost(url, model, images))

@@ -8,90 +8,40 @@ is, is told.
 """
 
 import argparse
-import http.client
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from statistics import median
 
+from benchmarks.processes import ROOT, running, serve
 from benchmarks.serving.load import post
-from benchmarks.serving.servers import ROOT, SERVERS
+from benchmarks.serving.servers import SERVERS
 
 CONFIG = ROOT / "deploy" / "haproxy.cfg"
 LOADS = {"64 images a request, .npy, 8 clients": (8, 64), "1 image a request, PNG, 64 clients": (64, 1)}
-START_SECONDS = 60
 
 
-@contextmanager
-def proxy(ports: Sequence[int], log: Path, cpus: str = "") -> Iterator[int]:
+def proxy(ports: Sequence[int], log: Path, cpus: str = "") -> AbstractContextManager[int]:
     """HAProxy on the first of three ports of 127.0.0.1, before replicas on the others; gives its process id."""
     environment = {
         name: f"127.0.0.1:{number}"
         for name, number in zip(("GANYMEDE_BIND", "GANYMEDE_ONE", "GANYMEDE_TWO"), ports, strict=True)
     }
     command = [*pinned(cpus), "haproxy", "-db", "-f", str(CONFIG)]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, env=os.environ | environment, stdout=stream, stderr=stream)
-    try:
-        wait_until_ready(ports[0], process, log)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
+    return running(command, ports[0], log, environment)
 
 
-@contextmanager
-def replica(port: int, models: Path, log: Path, cpu: int) -> Iterator[int]:
+def replica(port: int, log: Path, cpu: int) -> AbstractContextManager[int]:
     """A server on one processor; gives its process id."""
-    command = [
-        *pinned(str(cpu)),
-        sys.executable,
-        "-m",
-        "serving",
-        "serve",
-        "--port",
-        str(port),
-        "--models",
-        str(models),
-    ]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"GANYMEDE_DRAIN": "0"}, stdout=stream, stderr=stream
-        )
-    try:
-        wait_until_ready(port, process, log)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
+    return running([*pinned(str(cpu)), *serve(port)], port, log, {"GANYMEDE_DRAIN": "0"})
 
 
 def pinned(cpus: str) -> list[str]:
     return ["taskset", "-c", cpus] if cpus else []
-
-
-def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    ends = time.monotonic() + START_SECONDS
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
-        if process.poll() is not None or time.monotonic() > ends:
-            process.kill()
-            raise RuntimeError(f"{process.args} is not ready:\n{log.read_text()}")
-        time.sleep(0.05)
 
 
 def processor_seconds(pid: int) -> float:
@@ -107,7 +57,7 @@ def measure(model: str, replicas: int, through_proxy: bool, ports: list[int], se
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         pids = [
-            stack.enter_context(replica(ports[1 + i], ROOT / "models", folder / f"{i}.txt", cpu))
+            stack.enter_context(replica(ports[1 + i], folder / f"{i}.txt", cpu))
             for i, cpu in zip(range(replicas), (first, second), strict=False)
         ]
         balancer = stack.enter_context(proxy(ports, folder / "haproxy.txt", around)) if through_proxy else None
