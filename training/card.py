@@ -259,10 +259,12 @@ def _worst_caption(metric: dict[str, Any]) -> str:
 def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Collection[str]) -> Iterator[str]:
     training = document["training"]
     kimg, seconds = training["images_seen"] / 1000, training["seconds"]
+    total = training["recipe"].get("total_kimg", kimg)
+    seen = f"{kimg:,.0f} kimg" if kimg >= total else f"{kimg:,.0f} of {total:,.0f} kimg"
     yield from ("", "## Training", "")
     speed = f", {training['images_seen'] / seconds:,.0f} a second" if seconds else ""
     yield (
-        f"{kimg / 1000:.2f} million pictures ({kimg:,.0f} kimg) in {seconds / 60:.0f} minutes{speed}, on "
+        f"{kimg / 1000:.2f} million pictures ({seen}) in {seconds / 60:.0f} minutes{speed}, on "
         f"{training['device']}. Recipe sha256 `{training['recipe_sha256'][:12]}`, code "
         f"`{(training['git_revision'] or 'unknown')[:12]}`."
     )
@@ -278,6 +280,9 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
     curve = _picture("training.png", "The run's record.", files)
     yield from curve or ("", "The record of this run was not kept, so there is no curve of it.")
     compared = next((metric["samples"] for metric in document["metrics"] if metric["name"] == "fid"), None)
+    trained = f"runs/00000-{document['id']}"
+    if kimg < total and not measured:  # or `export` takes the best snapshot by itself
+        trained += f"/snapshots/{kimg:08.1f}.pt"
     sizes = f" --samples {compared} --reference {compared}" if compared else ""
     yield from (
         "",
@@ -285,7 +290,7 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
         "",
         "```bash",
         f"python -m training train {document['id']}",
-        f"python -m training export runs/00000-{document['id']}  # the folder that `train` has named",
+        f"python -m training export {trained}  # the folder that `train` has named",
         f"python -m training evaluate models/{document['id']}{sizes}",
         "```",
     )

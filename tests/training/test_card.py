@@ -146,6 +146,20 @@ def test_truncation_is_a_table(style_folder: Path):
     assert "| 0.4 | 4.00 | 60.0% | 40.0% |\n| 1 | 10.00 | 0.0% | 100.0% |" in text
 
 
+def test_a_model_from_a_snapshot_says_which(style_folder: Path):
+    document = json.loads((style_folder / "model.json").read_text())
+    document["training"] |= {"images_seen": 500_000, "seconds": 60.0, "recipe": {"total_kimg": 600.0}}
+    (style_folder / "model.json").write_text(json.dumps(document))
+    text = measured(style_folder)
+    assert "0.50 million pictures (500 of 600 kimg) in 1 minutes" in text
+    assert "python -m training export runs/00000-tiny-style/snapshots/000500.0.pt  #" in text
+
+    document["training"]["images_seen"] = 600_000
+    (style_folder / "model.json").write_text(json.dumps(document))
+    text = measured(style_folder)
+    assert "(600 kimg)" in text and "export runs/00000-tiny-style  #" in text
+
+
 def test_the_curve_is_drawn_from_what_is_kept_of_the_run(style_folder: Path, tmp_path: Path):
     lines = [
         {"kimg": k, "seconds": 60 * k, "generator_loss": 1 + k, "r1_penalty": 0.123456789, "real_probability": 0.5}
