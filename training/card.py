@@ -1,6 +1,7 @@
 """The model card: README.md of a model folder and its pictures, in Hugging Face's form, made from that folder alone."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -280,6 +281,8 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
     curve = _picture("training.png", "The run's record.", files)
     yield from curve or ("", "The record of this run was not kept, so there is no curve of it.")
     compared = next((metric["samples"] for metric in document["metrics"] if metric["name"] == "fid"), None)
+    processes = re.search(r"(\d+) processes$", training["device"])
+    devices = f" --devices {processes[1]}" if processes else ""
     trained = f"runs/00000-{document['id']}"
     if kimg < total and not measured:  # or `export` takes the best snapshot by itself
         trained += f"/snapshots/{kimg:08.1f}.pt"
@@ -289,7 +292,7 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
         "To make it again:",
         "",
         "```bash",
-        f"python -m training train {document['id']}",
+        f"python -m training train {document['id']}{devices}",
         f"python -m training export {trained}  # the folder that `train` has named",
         f"python -m training evaluate models/{document['id']}{sizes}",
         "```",

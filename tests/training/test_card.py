@@ -146,6 +146,13 @@ def test_truncation_is_a_table(style_folder: Path):
     assert "| 0.4 | 4.00 | 60.0% | 40.0% |\n| 1 | 10.00 | 0.0% | 100.0% |" in text
 
 
+def test_a_model_of_several_processes_is_made_again_by_as_many(style_folder: Path):
+    document = json.loads((style_folder / "model.json").read_text())
+    document["training"]["device"] = "CPU, 1 thread, 2 processes"
+    (style_folder / "model.json").write_text(json.dumps(document))
+    assert "python -m training train tiny-style --devices 2\n" in measured(style_folder)
+
+
 def test_a_model_from_a_snapshot_says_which(style_folder: Path):
     document = json.loads((style_folder / "model.json").read_text())
     document["training"] |= {"images_seen": 500_000, "seconds": 60.0, "recipe": {"total_kimg": 600.0}}
