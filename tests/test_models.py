@@ -14,6 +14,7 @@ from PIL import Image
 from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
 from training import card, evaluate, gallery, recipe
+from training.monitor import read_lines
 
 ROOT = Path(__file__).parent.parent
 MODELS = load_repository(ROOT / "models")
@@ -71,9 +72,16 @@ def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
     # of the fields that recipes had then: a field that came later has its default
     sha256 = hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
     assert model.document["training"]["recipe_sha256"] == sha256
+
+
+def test_the_run_was_to_its_end_and_a_snapshot_on_the_way_is_named(model: Model):
+    total = model.document["training"]["recipe"]["total_kimg"]
+    record = read_lines(model.folder / gallery.RECORD)
+    assert record[-1]["kimg"] >= total
     kimg = model.document["training"]["images_seen"] / 1000
-    if kimg < trained.total_kimg:  # a snapshot on the way, which the card says
-        assert f"({kimg:,.0f} of {trained.total_kimg:,.0f} kimg)" in (model.folder / "README.md").read_text()
+    if kimg < total:
+        card = (model.folder / "README.md").read_text()
+        assert f"({kimg:,.0f} of {total:,.0f} kimg)" in card and f"/snapshots/{kimg:08.1f}.pt" in card
 
 
 def test_the_readme_names_every_model_with_its_figures(model: Model):
