@@ -25,9 +25,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import pss_of_tree
+from benchmarks.processes import ROOT
 from benchmarks.serving import load, raw
 from benchmarks.serving.report import Figures, picture, table
-from benchmarks.serving.servers import ROOT, SERVERS, Server
+from benchmarks.serving.servers import SERVERS, Server
 from serving.engine import generation, images
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime

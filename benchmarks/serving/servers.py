@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.processes import ROOT
+
 ENVIRONMENTS = ROOT / ".bench"  # a virtual environment for each peer; git ignores it
 # Every peer has the same ONNX Runtime and PNG encoder, to the byte.
 MODEL = [
