@@ -25,9 +25,11 @@ class Worker:
                     tally.add(batch.pictures, batch.labels)
                 writer.close()
                 statistics = Statistics(shard, {name: digest(folder / name) for name in writer.files}, tally)
+                # Written before anything is in place: a disk that is full now leaves no shard without its statistics.
+                (folder / "statistics").write_bytes(statistics.document())
                 for name in writer.files:
                     self._store.commit(folder / name, name)
-            self._store.write(Statistics.name(shard), statistics.document())
+                self._store.commit(folder / "statistics", Statistics.name(shard))
         except OSError as error:
             raise unwritable(self._store.url, error) from error
         return statistics

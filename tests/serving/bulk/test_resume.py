@@ -162,25 +162,52 @@ def works() -> bool:
     return subprocess.run([*NAMESPACE, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode == 0
 
 
+def on_a_disk_of(kibibytes: int, words: list[str], disk: Path, copy: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command with a disk of that size at `disk`; what is on it in the end is in `copy`."""
+    disk.mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o size={kibibytes}k none "$0" && {{ "$@"; code=$?; cp -a "$0" "$COPY"; exit $code; }}'
+    command = [*NAMESPACE, script, str(disk), *words]
+    environment = os.environ | {"COPY": str(copy)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+small_disks = pytest.mark.skipif(not tools.ALL and not works(), reason="no namespace to mount a small disk in")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not tools.ALL and not works(), reason="no namespace to mount a small disk in")
+@small_disks
 def test_a_disk_that_fills_up_keeps_what_is_whole(command: Any, tmp_path: Path, whole: dict[str, bytes]):
     """A real disk of 12 MB, for 61 MB of shards: then a larger one, with what the small one held."""
     words, disk, copy = command(*JOB, "--out", tmp_path / "disk"), tmp_path / "disk", tmp_path / "copy"
-    disk.mkdir()
-    script = 'mount -t tmpfs -o size=12m none "$0" && { "$@"; code=$?; cp -a "$0" "$COPY"; exit $code; }'
-    environment = os.environ | {"COPY": str(copy)}
-    done = subprocess.run(
-        [*NAMESPACE, script, str(disk), *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    done = on_a_disk_of(12 << 10, words, disk, copy)
     assert done.returncode == 1 and "No space left on device; make room" in done.stderr, done.stderr
     kept = {path: data for path, data in contents(copy).items() if path.endswith(".tar")}
     assert 3 < len(kept) < 60 and all(data == whole[path] for path, data in kept.items())
-    shutil.rmtree(disk)
+    disk.rmdir()
     shutil.move(copy, disk)
     again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0 and f"{len(kept)} kept" in again.stdout, again.stdout
     assert contents(disk) == whole
+
+
+@pytest.mark.slow
+@small_disks
+def test_a_shard_that_just_fits_is_kept(command: Any, tmp_path: Path):
+    """On the smallest disk, to the page, that can hold the first shard, the first shard counts."""
+    words, disk = command(*JOB, "--workers", 1, "--out", tmp_path / "disk"), tmp_path / "disk"
+
+    def shards(kibibytes: int) -> tuple[int, int]:
+        """In place, and counted."""
+        copy = tmp_path / str(kibibytes)
+        on_a_disk_of(kibibytes, words, disk, copy)
+        return len(list(copy.glob("*.tar"))), len(list(copy.glob("_ganymede/shards/*")))
+
+    too_small, enough = 16, 2048
+    assert shards(too_small) == (0, 0)
+    while enough - too_small > 4:
+        middle = (too_small + enough) // 8 * 4
+        too_small, enough = (middle, enough) if shards(middle)[0] == 0 else (too_small, middle)
+    assert shards(enough) == (1, 1)
 
 
 def test_a_run_that_is_done_makes_nothing_again(generate: Any, tmp_path: Path):
