@@ -96,40 +96,53 @@ class InTime:
     Most replies have gone before PATIENCE has passed, and until then it is one timer that does nothing.
     """
 
-    __slots__ = ("_exchange", "_left", "_limit", "_looks", "_loop", "_patience", "_read_timeout", "_watching")
+    __slots__ = (
+        "_cancelled",
+        "_cancelling",
+        "_exchange",
+        "_left",
+        "_looks",
+        "_loop",
+        "_read_timeout",
+        "_task",
+        "_timer",
+        "_watching",
+    )
 
     def __init__(self, exchange: Exchange, read_timeout: float | None):
         self._exchange = exchange
         self._read_timeout = read_timeout
         self._looks = False  # after the client and the clock
         self._left = False
+        self._cancelled = False
         self._watching: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def __aenter__(self) -> Self:
-        self._limit = asyncio.timeout(None)
-        await self._limit.__aenter__()
+    def __enter__(self) -> Self:
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
         first = self._exchange.deadline - time.monotonic()
         if self._read_timeout is not None:
             first = min(first, self._read_timeout)
-        self._patience = self._loop.call_later(max(0, min(PATIENCE, first)), self._look)
+        self._timer = self._loop.call_later(max(0, min(PATIENCE, first)), self._look)
         return self
 
     def received(self) -> None:
         """The request has come whole."""
         self._read_timeout = None
         if self._looks:
+            self._timer.cancel()
             self._look()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._patience.cancel()
+        self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
-        try:
-            await self._limit.__aexit__(kind, error, trace)
-        except TimeoutError:
+        # As asyncio.Timeout does it: whoever else cancels the task, too, is heard.
+        if self._cancelled and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._problem() from None
 
     def _look(self) -> None:
@@ -140,13 +153,18 @@ class InTime:
             self._watching = self._loop.create_task(self._until_it_leaves())
         else:
             ends = exchange.arrived + self._read_timeout
-        self._limit.reschedule(self._loop.time() + ends - time.monotonic())
+        self._timer = self._loop.call_later(max(0, ends - time.monotonic()), self._cancel)
 
     async def _until_it_leaves(self) -> None:
         while (await self._exchange.receive())["type"] != "http.disconnect":
             pass
         self._left = True
-        self._limit.reschedule(0)  # now
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
 
     def _problem(self) -> Problem:
         if self._read_timeout is not None:

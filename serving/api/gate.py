@@ -157,7 +157,7 @@ class Gate:
         return model
 
     async def _operate(self, exchange: Exchange, model: type[Body], headers: Mapping[str, str]) -> Response:
-        async with exchange.in_time(self.settings.read_timeout) as time_left:
+        with exchange.in_time(self.settings.read_timeout) as time_left:
             content = await read_body(headers, exchange.receive)
             time_left.received()
             self._enter(exchange)
@@ -249,8 +249,8 @@ class Reply:
         self.started = True
         self._gate.leave(self._exchange)
         self._exchange.status = status
-        headers.append("X-Request-Id", self._exchange.request_id)
-        headers.append("X-Content-Type-Options", "nosniff")
+        headers.raw.append((b"x-request-id", self._exchange.request_id.encode()))
+        headers.raw.append((b"x-content-type-options", b"nosniff"))
         self._gate.cors.add(self._request, headers)
         if self._gate.health.draining:
             headers["Connection"] = "close"  # the next request finds a server that stays

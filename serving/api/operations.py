@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from starlette.responses import Response, StreamingResponse
@@ -13,7 +13,7 @@ from serving.api.generators import Generator, Generators
 from serving.api.negotiation import negotiate
 from serving.api.problems import FieldError, Problem, invalid
 from serving.api.quota import Quota
-from serving.api.replies import Packer
+from serving.api.replies import Fields, Order, Packer
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
 from serving.api.validation import parse_json
 from serving.engine import generation, images
@@ -49,10 +49,11 @@ class Operations:
                 if problem is not None:
                     raise problem
                 plan, layout = _plan(generator, body)
-            replies.check_size(plan, layout, media_type)
+            order = Order(plan, layout, media_type)
+            order.check_size()
         except RequestError as error:
             raise invalid(FieldError(error.pointer, error.message)) from None
-        return await self.draw(exchange, generator, plan, layout, media_type, {"Vary": "Accept"})
+        return await self.draw(exchange, generator, order, [(b"vary", b"Accept")])
 
     def crowded(self, kind: type[Body], content: bytes) -> Problem | None:
         """The 503 that `answer` would come to because the model's queue is full; None where anything else is wrong."""
@@ -64,39 +65,36 @@ class Operations:
         except Problem:
             return None
 
-    async def draw(
-        self,
-        exchange: Exchange,
-        generator: Generator,
-        plan: Plan,
-        layout: Layout,
-        media_type: str,
-        headers: Mapping[str, str],
-    ) -> Response:
+    async def draw(self, exchange: Exchange, generator: Generator, order: Order, headers: Fields) -> Response:
         """The pictures of a plan as a reply with `headers`. Raises Problem 503, or 504 within `exchange.in_time`."""
+        plan, content = order.plan, None
         exchange.images = len(plan)
         if self._quota is not None:
             self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
-        content = None
-        with self._packer.reserve(plan, layout, media_type):
-            pictures = await generator.draw(_inputs(plan, media_type), exchange)
-            if not self._packer.streams(plan, layout, media_type):
+        with self._packer.reserve(order):
+            pictures = await generator.draw(_inputs(order), exchange)
+            if not order.streams:
                 began = time.monotonic()
-                content = await self._packer.pack(plan, *_split(plan, pictures), layout, media_type)
+                content = await self._packer.pack(order, *_split(plan, pictures))
                 exchange.encode = time.monotonic() - began
         generator.metrics.drawn(generator.model.id, exchange)
-        told = replies.headers(plan) | {"Server-Timing": exchange.server_timing, **headers}
         if content is not None:
-            return Response(content, media_type=media_type, headers=told)
-        if media_type == replies.NPY:
-            told["Content-Length"] = str(images.npy_bytes(pictures))
-        pieces = self._packer.stream(plan, pictures, layout, media_type, exchange.deadline)
-        return StreamingResponse(pieces, media_type=media_type, headers=told)
+            response = Response(content, media_type=order.media_type)
+        else:
+            pieces = self._packer.stream(order, pictures, exchange.deadline)
+            response = StreamingResponse(pieces, media_type=order.media_type)
+            if order.media_type == replies.NPY:
+                response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(pictures)))
+        response.raw_headers += replies.headers(plan)
+        response.raw_headers.append((b"server-timing", exchange.server_timing.encode()))
+        response.raw_headers += headers
+        return response
 
 
-def _inputs(plan: Plan, media_type: str) -> dict[str, np.ndarray]:
+def _inputs(order: Order) -> dict[str, np.ndarray]:
     """The rows of a plan and, for a style mix as one picture, those of its sources after them."""
-    if plan.sources is None or media_type not in replies.ONE_PICTURE:
+    plan = order.plan
+    if plan.sources is None or order.media_type not in replies.ONE_PICTURE:
         return plan.inputs
     return {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
 

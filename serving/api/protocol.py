@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 from starlette.datastructures import MutableHeaders
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.api import problems
+from serving.api.cycle import Cycle
 from serving.api.exchange import UNDER_WAY_KEY, new_request_id
 from serving.api.problems import Problem
 
@@ -38,7 +40,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._unanswered: deque[Cycle] = deque()
         self._in_head = True  # of a request
         self._receiving = False  # a request has begun and is not complete
         self._unparsed = 0  # bytes of its head since the packet in which it began
@@ -120,6 +122,12 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("this is no proxy")
         if self.parser.should_upgrade():  # it will be back
             return
+        target = httptools.parse_url(self.url)
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = self.parser.get_http_version()
+        self.scope["path"] = unquote(target.path.decode("ascii"))
+        self.scope["raw_path"] = target.path
+        self.scope["query_string"] = target.query or b""
         self._held = bytearray()
         self._in_head = False
 
@@ -153,15 +161,36 @@ class Protocol(HttpToolsProtocol):
         at_once = not self._unanswered and not self.flow.write_paused  # it could be answered
         self._shed = at_once and self._refuse_early(body if whole else None)
         if not self._shed:
-            super().on_headers_complete()
-            self._unanswered.append(self.cycle)
+            self._begin()
             if body:
                 super().on_body(body)
 
+    def _begin(self) -> None:
+        """A task for the request, at once or when those before it are answered."""
+        cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self.cycle = cycle
+        self._unanswered.append(cycle)
+        app = cast(Any, self.app)
+        if len(self._unanswered) == 1:
+            self._start_asgi_task(cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+
     def _refuse_early(self, body: bytes | None) -> bool:
         """Whether the request is answered with that: no task was made for it, and nothing else is."""
-        self.scope["method"] = self.parser.get_method().decode("ascii")
-        self.scope["path"] = self.url.partition(b"?")[0].decode("ascii", "replace")
         found = self.shed(cast(Scope, self.scope), body)
         if found is None:
             return False

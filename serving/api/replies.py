@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,9 +42,30 @@ CHUNK_BYTES = 2**16
 SMOOTHING = 0.2  # the weight of the newest reply in the measured speed
 
 
-def check_size(plan: Plan, layout: Layout, media_type: str) -> None:
-    """Raises RequestError where the reply would be larger than the server makes, or its format can hold."""
-    encoding.check_size(plan, layout, FORMATS[media_type], max_bytes=MAX_PIXEL_BYTES)
+@dataclass(slots=True)
+class Order:
+    """The pictures of a plan, and the form in which they are asked for."""
+
+    plan: Plan
+    layout: Layout
+    media_type: str
+    size: int = field(init=False)  # bytes of all pixels, before they are packed
+
+    def __post_init__(self) -> None:
+        self.size = encoding.pixel_bytes(self.plan, self.layout, self.format)
+
+    @property
+    def format(self) -> str:
+        return FORMATS[self.media_type]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the reply is so large that it is sent as it is packed, by `Packer.stream`, and not whole."""
+        return self.size > INLINE_BYTES and self.media_type in PIECES
+
+    def check_size(self) -> None:
+        """Raises RequestError where the reply would be larger than the server makes, or its format can hold."""
+        encoding.check_size(self.plan, self.layout, self.format, max_bytes=MAX_PIXEL_BYTES)
 
 
 class Packer:
@@ -55,28 +78,20 @@ class Packer:
         self._bytes_per_second = 7e7  # until it is measured
 
     @contextmanager
-    def reserve(self, plan: Plan, layout: Layout, media_type: str) -> Iterator[None]:
+    def reserve(self, order: Order) -> Iterator[None]:
         """Room for a reply's pixels, from before they are drawn. Raises Problem 503 where there is none."""
-        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
-        if self._pending + size > MAX_PENDING_BYTES:
+        if self._pending + order.size > MAX_PENDING_BYTES:
             raise overloaded(retry_after(self._pending / (self._threads * self._bytes_per_second)))
-        self._pending += size
+        self._pending += order.size
         try:
             yield
         finally:
-            self._pending -= size
+            self._pending -= order.size
 
-    def streams(self, plan: Plan, layout: Layout, media_type: str) -> bool:
-        """Whether a reply is so large that it is sent as it is packed, by `stream`, and not whole, by `pack`."""
-        return media_type in PIECES and encoding.pixel_bytes(plan, layout, FORMATS[media_type]) > INLINE_BYTES
-
-    async def pack(
-        self, plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, media_type: str
-    ) -> bytes:
+    async def pack(self, order: Order, pictures: np.ndarray, sources: np.ndarray | None) -> bytes:
         """`encoding.encode`."""
-        arguments = plan, pictures, sources, layout, FORMATS[media_type]
-        size = encoding.pixel_bytes(plan, layout, FORMATS[media_type])
-        if size <= INLINE_BYTES:
+        arguments = order.plan, pictures, sources, order.layout, order.format
+        if order.size <= INLINE_BYTES:
             return encoding.encode(*arguments)
 
         def timed() -> tuple[bytes, float]:
@@ -85,15 +100,13 @@ class Packer:
             return content, time.perf_counter() - began
 
         content, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, timed)
-        self._bytes_per_second += SMOOTHING * (size / seconds - self._bytes_per_second)
+        self._bytes_per_second += SMOOTHING * (order.size / seconds - self._bytes_per_second)
         return content
 
-    async def stream(
-        self, plan: Plan, pictures: np.ndarray, layout: Layout, media_type: str, deadline: float
-    ) -> AsyncIterator[bytes | memoryview]:
+    async def stream(self, order: Order, pictures: np.ndarray, deadline: float) -> AsyncIterator[bytes | memoryview]:
         """`encoding.pieces`, several at a time. Ends with Problem 504 where the next would be late."""
-        pieces = encoding.pieces(plan, pictures, layout, FORMATS[media_type])
-        if media_type == NPY:  # nothing is to be packed
+        pieces = encoding.pieces(order.plan, pictures, order.layout, order.format)
+        if order.media_type == NPY:  # nothing is to be packed
             for piece in pieces:
                 yield piece
             return
@@ -114,19 +127,28 @@ def _together(pieces: Iterator[bytes | memoryview]) -> bytes:
     return bytes(chunk)
 
 
-def headers(plan: Plan) -> dict[str, str]:
+Fields = list[tuple[bytes, bytes]]
+"""Headers as ASGI has them."""
+
+
+def headers(plan: Plan) -> Fields:
     """What made the pictures, and where they lie: a range, or one by one with nothing for those between addresses."""
-    fields = {
-        "X-Ganymede-Model": plan.model.id,
-        "X-Ganymede-Model-SHA256": plan.model.sha256,
-        "X-Ganymede-Version": __version__,
-    }
+    fields = [*_origin(plan.model.id, plan.model.sha256)]
     first = plan.addresses[0]
     if first is not None and all(a == (first.seed, first.index + i) for i, a in enumerate(plan.addresses)):
-        fields["X-Ganymede-Seed"] = str(first.seed)
-        fields["X-Ganymede-Start"] = str(first.index)
+        fields += (b"x-ganymede-seed", b"%d" % first.seed), (b"x-ganymede-start", b"%d" % first.index)
     else:
-        fields["X-Ganymede-Addresses"] = ",".join(f"{a.seed}:{a.index}" if a else "" for a in plan.addresses)
+        addresses = ",".join(f"{a.seed}:{a.index}" if a else "" for a in plan.addresses)
+        fields.append((b"x-ganymede-addresses", addresses.encode()))
     if plan.labels is not None:
-        fields["X-Ganymede-Labels"] = ",".join(map(str, plan.labels))
+        fields.append((b"x-ganymede-labels", ",".join(map(str, plan.labels)).encode()))
     return fields
+
+
+@lru_cache(64)
+def _origin(id: str, sha256: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-ganymede-model", id.encode()),
+        (b"x-ganymede-model-sha256", sha256.encode()),
+        (b"x-ganymede-version", __version__.encode()),
+    )

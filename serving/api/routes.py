@@ -16,6 +16,7 @@ from serving.api.health import Health
 from serving.api.metrics import MEDIA_TYPE
 from serving.api.operations import Operations
 from serving.api.problems import FieldError, Problem, invalid
+from serving.api.replies import Order
 from serving.api.schemas import PictureQuery
 from serving.api.validation import parse_query
 from serving.engine import generation
@@ -42,8 +43,7 @@ async def picture(request: Request) -> Response:
     tags = _tags(request.headers.getlist("if-none-match"))
     if headers["ETag"] in tags:
         return Response(status_code=304, headers=headers)
-    async with exchange.in_time():
-        layout = Layout(columns=1, scale=query.scale)
+    with exchange.in_time():
         try:
             plan = generation.sample(
                 generator.runtime,
@@ -52,13 +52,15 @@ async def picture(request: Request) -> Response:
                 labels=query.label,
                 truncation=query.truncation,
             )
-            replies.check_size(plan, layout, media_type)
+            order = Order(plan, Layout(columns=1, scale=query.scale), media_type)
+            order.check_size()
         except RequestError as error:  # a URL has one `label` where a body has `labels`
             pointer, message = (text.replace("labels", "label", 1) for text in (error.pointer, error.message))
             raise invalid(FieldError(pointer, message)) from None
         if "*" in tags:  # any picture that there is, and this is one
             return Response(status_code=304, headers=headers)
-        return await operations.draw(exchange, generator, plan, layout, media_type, headers)
+        fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        return await operations.draw(exchange, generator, order, fields)
 
 
 async def models(request: Request) -> Response:

@@ -130,7 +130,7 @@ class Ganymede:
     async def _picture(self, body: type[Body], fields: Mapping[str, Any]) -> bytes:
         """For a BentoML service in this process that depends on this one; what comes over HTTP the gate answers."""
         exchange = Exchange.within(body.route, settings.timeout)
-        async with exchange.in_time():
+        with exchange.in_time():
             response = await self._operations.answer(exchange, body.model_validate(fields), None)
         return bytes(response.body)
 

@@ -12,7 +12,7 @@ from serving.api.problems import Problem
 
 def waits_for(exchange: Exchange, seconds: float) -> Problem | None:
     async def scenario() -> None:
-        async with exchange.in_time():
+        with exchange.in_time():
             await asyncio.sleep(seconds)
 
     try:
@@ -50,7 +50,7 @@ def test_a_reply_that_is_late_is_a_504():
 
 def test_nothing_is_left_behind():
     async def scenario() -> set[asyncio.Task[None]]:
-        async with sends().in_time():
+        with sends().in_time():
             await asyncio.sleep(0.1)  # long enough for it to look after the client
         await asyncio.sleep(0)
         return asyncio.all_tasks() - {asyncio.current_task()}
@@ -60,7 +60,7 @@ def test_nothing_is_left_behind():
 
 def test_a_cancellation_from_elsewhere_is_passed_on():
     async def scenario() -> None:
-        async with sends().in_time():
+        with sends().in_time():
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.api.replies import GIF, JPEG, JSON, NPY, PNG, WEBP, ZIP, check_size
+from serving.api.replies import GIF, JPEG, JSON, NPY, PNG, WEBP, ZIP, Order
 from serving.engine.encoding import Animation, Layout
 from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import Address
@@ -31,7 +31,7 @@ def plan(repository_folder: Path) -> MakePlan:
 def refused(plan: Plan, layout: Layout, media_type: str) -> str | None:
     """The pointer of what is too large."""
     try:
-        check_size(plan, layout, media_type)
+        Order(plan, layout, media_type).check_size()
     except RequestError as error:
         return error.pointer
     return None

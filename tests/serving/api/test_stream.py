@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.api.problems import Problem
-from serving.api.replies import JSON, NPY, ZIP, Packer
+from serving.api.replies import JSON, NPY, ZIP, Order, Packer
 from serving.engine import encoding, generation
 from serving.engine.encoding import Layout
 from serving.engine.repository import load_model
@@ -33,7 +33,7 @@ def pictures(runtime: Runtime, plan: generation.Plan) -> np.ndarray:
 
 
 async def sent(plan: generation.Plan, pictures: np.ndarray, media_type: str, deadline: float) -> list[bytes]:
-    return [bytes(piece) async for piece in Packer().stream(plan, pictures, LAYOUT, media_type, deadline)]
+    return [bytes(piece) async for piece in Packer().stream(Order(plan, LAYOUT, media_type), pictures, deadline)]
 
 
 @pytest.mark.parametrize(("media_type", "format"), [(ZIP, "zip"), (JSON, "json"), (NPY, "npy")])
