@@ -46,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="field=value", help="such as optimizer.batch=128")
     train.add_argument("--data", type=Path, default=Path("data"), help=DATA_HELP)
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are made (%(default)s)")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder")
+    train.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with this run folder; total_kimg and optimizer.decay_kimg may change until its rates fall",
+    )
     train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
@@ -109,10 +114,11 @@ def _train(args: argparse.Namespace) -> int:
 
     from training import data, distributed, loop, monitor, provenance, recipe, trainer
 
-    if (args.recipe is None) == (args.resume is None):
+    name, overrides = args.recipe, args.overrides
+    if args.resume and name and "=" in name:  # it is the first of the overrides
+        name, overrides = None, [name, *overrides]
+    if (name is None) == (args.resume is None):
         raise recipe.RecipeError(f"give a recipe ({', '.join(recipe.available())}) or --resume RUN, one of the two.")
-    if args.resume and args.overrides:
-        raise recipe.RecipeError("a resumed run keeps its recipe: overrides are for new runs.")
     if args.threads:
         torch.set_num_threads(args.threads)
     state = None
@@ -121,8 +127,10 @@ def _train(args: argparse.Namespace) -> int:
         if not path.is_file():
             raise recipe.RecipeError(f"{args.resume} holds no checkpoint.pt: nothing was saved there yet.")
         chosen, state = trainer.from_checkpoint(path)
+        chosen = recipe.with_end(chosen, overrides, state["images_seen"] / 1000)
     else:
-        chosen = recipe.load(args.recipe, args.overrides)
+        assert name is not None  # one of the two is given
+        chosen = recipe.load(name, overrides)
     processes, device = distributed.launch(_device(args.device), args.devices)
     with processes.in_turn():  # what the first downloads or renders, the others find
         dataset = data.load(chosen.data.name, args.data, chosen.data.resolution, count=chosen.data.count)
@@ -137,6 +145,8 @@ def _train(args: argparse.Namespace) -> int:
         job.restore(state)
     folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
     if processes.first:
+        if args.resume:
+            monitor.write_options(args.resume, chosen)
         where = provenance.describe_device(device, processes.count)
         print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {where}", flush=True)
     fid = None

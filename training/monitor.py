@@ -16,15 +16,20 @@ from training.timelapse import timelapse
 
 
 def new_run(runs: Path, recipe: Recipe) -> Path:
-    """Makes `runs/NNNNN-<id>`, numbered after the last one, with the recipe as options.json."""
+    """Makes `runs/NNNNN-<id>`, numbered after the last one."""
     runs.mkdir(parents=True, exist_ok=True)
     numbers = [int(match[0]) for path in runs.iterdir() if (match := re.match(r"\d{5}(?=-)", path.name))]
     folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
     folder.mkdir()
     (folder / "samples").mkdir()
     (folder / "snapshots").mkdir()
-    (folder / "options.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
+    write_options(folder, recipe)
     return folder
+
+
+def write_options(folder: Path, recipe: Recipe) -> None:
+    """The recipe of a run, as options.json in its folder."""
+    (folder / "options.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

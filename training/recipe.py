@@ -193,6 +193,31 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     return from_dict(table)
 
 
+def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
+    """The recipe of a run that is at `kimg`, with another `total_kimg` or `optimizer.decay_kimg`.
+
+    Only while the run is what it would have been by the new recipe from its start: before the learning rates fall, by
+    the old one and by the new one. Raises RecipeError.
+    """
+    table = recipe.as_dict()
+    for override in overrides:
+        _override(table, override)
+    changed = from_dict(table)
+    if changed == recipe:
+        return recipe
+    optimizer = dataclasses.replace(changed.optimizer, decay_kimg=recipe.optimizer.decay_kimg)
+    if dataclasses.replace(changed, total_kimg=recipe.total_kimg, optimizer=optimizer) != recipe:
+        raise RecipeError("of a resumed run only `total_kimg` and `optimizer.decay_kimg` can change.")
+    for its in (recipe, changed):
+        total, decay = its.total_kimg, its.optimizer.decay_kimg
+        if kimg > total - decay:
+            raise RecipeError(
+                f"the run is at {kimg:.1f} kimg, which with `total_kimg` (={total:g}) and `optimizer.decay_kimg` "
+                f"(={decay:g}) is after {total - decay:g}, where its rates begin to fall: its end can no longer change."
+            )
+    return changed
+
+
 def from_dict(table: dict[str, Any]) -> Recipe:
     """The recipe a (nested) table describes, every field checked. Raises RecipeError."""
     family = table.get("family")

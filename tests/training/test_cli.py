@@ -47,6 +47,13 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
     assert process.returncode == 128 + signal.SIGTERM
     assert (run / "checkpoint.pt").stat().st_mtime_ns > saved
 
+    end = f"total_kimg={int(ticks[-1]) + 1}"  # it is long enough
+    said = subprocess.run(
+        [*command, "--resume", str(run), end, *options], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert f"finished at {int(ticks[-1]) + 1}.0 kimg" in said.stdout
+    assert json.loads((run / "options.json").read_text())["total_kimg"] == int(ticks[-1]) + 1
+
     assert main(["export", str(run), "--models", str(tmp_path / "models")]) == 0
     assert (tmp_path / "models" / "dcgan-mnist" / "generator.onnx").is_file()
 

@@ -13,6 +13,7 @@ from small import OVERRIDES, small_trainer
 from training import checkpoint, loop, trainer
 from training.errors import TrainingDiverged
 from training.monitor import new_run
+from training.recipe import with_end
 
 FAMILIES = list(OVERRIDES)
 # What has a state, a clock or draws of its own, each on the smallest family that has it.
@@ -106,6 +107,27 @@ def test_a_stopped_and_resumed_run_is_the_unbroken_one_bit_for_bit(name: str, si
     whole, resumed = stopped_and_resumed(name, (), signum, tmp_path, cache)
     assert differences(whole, resumed) == []
     assert whole["steps"] == 20
+
+
+def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_start(tmp_path: Path, cache: Path):
+    whole_job = small_trainer("dcgan-mnist", cache)  # its rates fall from 0.16 kimg on
+    whole = run_to_end(whole_job, new_run(tmp_path, whole_job.recipe))
+
+    job = small_trainer("dcgan-mnist", cache, "total_kimg=1000", "optimizer.decay_kimg=0")
+    folder = new_run(tmp_path, job.recipe)
+    stop_after(job, 7, signal.SIGINT)
+    with pytest.raises(loop.Interrupted):
+        loop.run(job, folder)
+    unchanged, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    chosen = with_end(unchanged, ["total_kimg=0.32", "optimizer.decay_kimg=0.16"], state["images_seen"] / 1000)
+    assert chosen == whole_job.recipe
+    resumed_job = trainer.Trainer(chosen, job.dataset, job.device)
+    resumed_job.restore(state)
+    resumed = run_to_end(resumed_job, folder)
+    for state in (whole, resumed):
+        state.pop("seconds")
+        state.pop("watch")
+    assert differences(whole, resumed) == []
 
 
 @pytest.mark.parametrize("stabilizer", STABILIZERS)
