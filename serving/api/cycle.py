@@ -1,7 +1,7 @@
 """A request as the application has it, and its reply on the wire: what uvicorn does, in fewer steps.
 
 uvicorn writes the head of a reply and its body one after the other, each with a system call, and looks at each header
-four times: a tenth of what the event loop does for a small picture. Here the head goes with the first of the body.
+four times: a fifth of what the event loop does for a small picture. Here the head goes with the first of the body.
 """
 
 from typing import Any, cast
@@ -17,7 +17,7 @@ class Cycle(RequestResponseCycle):
         self._start: Any = None  # the message that begins the reply, until there is some of its body
 
     async def send(self, message: Any) -> None:
-        """Raises RuntimeError for what cannot be sent as HTTP; then nothing of it is."""
+        """Raises RuntimeError for a message that cannot be sent as HTTP; then nothing of it is."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:

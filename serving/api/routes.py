@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -59,8 +60,7 @@ async def picture(request: Request) -> Response:
             raise invalid(FieldError(pointer, message)) from None
         if "*" in tags:  # any picture that there is, and this is one
             return Response(status_code=304, headers=headers)
-        fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        return await operations.draw(exchange, generator, order, fields)
+        return await operations.draw(exchange, generator, order, Headers(headers).raw)
 
 
 async def models(request: Request) -> Response:

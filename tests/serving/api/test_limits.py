@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import socket
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +68,29 @@ def test_what_is_no_http_is_a_problem_and_the_end_of_the_connection(server: Serv
         status, document = answer(connection)
         assert (status, document["code"]) == (400, "bad-http")
         assert closed(connection)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="segments are counted by Linux alone")
+def test_a_small_reply_is_one_segment(server: Server):
+    """Its head and its body are one write."""
+    replies = 20
+    with connect(server) as connection:
+        for _ in range(replies):
+            connection.sendall(f"{HEAD}Content-Length: 8\r\n\r\n".encode() + b'{"n": 1}')
+            received = b""
+            while not received.endswith(b"IEND\xaeB`\x82"):
+                received += connection.recv(1 << 16)
+            assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156)
+    (segments,) = struct.unpack_from("I", info, 152)  # tcpi_data_segs_in of struct tcp_info
+    assert segments == replies
+
+
+@pytest.mark.parametrize("target", ["*", "http://127.0.0.1", "?", "//"])
+def test_a_target_without_a_path_is_answered(server: Server, target: str):
+    with connect(server) as connection:
+        connection.sendall(f"OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert answer(connection)[0] in (400, 404, 405)
 
 
 def test_a_broken_body_is_a_problem(server: Server):
