@@ -13,6 +13,7 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,7 @@ ATTRIBUTES = {  # of every picture: the option of the avatar that says it
     "body colour": "bodyColor",
 }
 ABSENT = "none"  # a critter may have no top and no pattern
+MIRRORED = {"lean": "tilt"}  # as critters are flipped at random, one body: only the side of a faint shadow differs
 
 
 def render(index: int) -> np.ndarray:
@@ -60,8 +62,15 @@ def attribute_values() -> dict[str, tuple[str, ...]]:
             values[name] = tuple(definition["colors"][option.removesuffix("Color")]["values"])
         else:
             component = definition["components"][option.removesuffix("Variant")]
-            values[name] = (*component["variants"], *([ABSENT] if component.get("probability", 100) < 100 else []))
+            told_apart = (variant for variant in component["variants"] if variant not in MIRRORED)
+            values[name] = (*told_apart, *([ABSENT] if component.get("probability", 100) < 100 else []))
     return values
+
+
+@cache
+def vocabulary() -> str:
+    """Eight hexadecimal digits for `attribute_values`, in the names of files that mean nothing without them."""
+    return f"{crc32(json.dumps(attribute_values()).encode()):08x}"
 
 
 def attributes(index: int) -> np.ndarray:
@@ -70,7 +79,8 @@ def attributes(index: int) -> np.ndarray:
     found = []
     for name, option in ATTRIBUTES.items():
         value = options.get(option, ABSENT)
-        found.append(attribute_values()[name].index(value[0] if isinstance(value, list) else value))
+        value = value[0] if isinstance(value, list) else value
+        found.append(attribute_values()[name].index(MIRRORED.get(value, value)))
     return np.array(found)
 
 
@@ -94,7 +104,7 @@ def cached_attributes(folder: Path, split: str, count: int) -> np.ndarray:
         _fill(found, attributes, _first(split), "attributes of critters", True)
         return found
 
-    return _cached(folder / f"critters-attributes-{split}-{count}.npy", find)
+    return _cached(folder / f"critters-attributes-{vocabulary()}-{split}-{count}.npy", find)
 
 
 def _first(split: str) -> int:

@@ -61,7 +61,7 @@ class Reader:
 
 def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = HELD_OUT) -> Reader:
     """The reader of critters at `resolution`, trained (minutes on a CPU) where `folder` does not hold it yet."""
-    path = folder / f"critters-reader-{resolution}.pt"
+    path = folder / f"critters-reader-{critters.vocabulary()}-{resolution}.pt"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(resolution, sum(_sizes()))
