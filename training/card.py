@@ -17,6 +17,8 @@ TITLES = {  # in the order of the card
     "judge_accuracy": "Judge accuracy",
     "judge_worst_class": "Judge accuracy, worst class",
     "gan_train_accuracy": "Real pictures read after learning from these",
+    "gan_test_accuracy": "Read as asked after learning from real pictures",
+    "gan_test_worst_class": "Read as asked after learning from real pictures, worst class",
     "smallest_class_share": "Smallest class share",
     "inception_score": "Inception Score",
     "modes": "Modes",
@@ -178,11 +180,19 @@ def _figures(metrics: list[dict[str, Any]]) -> list[str]:
         lines += ["", f"Floor: the same measure of real pictures in the place of generated ones: {pictures}."]
     for metric in metrics:
         if "by_class" in metric:
-            shares = ", ".join(f"{name} {share:.1%}" for name, share in metric["by_class"].items())
-            lines += ["", f"Read as asked, class by class: {shares}."]
+            lines += ["", _by_class(metric)]
         if "confusion" in metric:
             lines += ["", *_confusion(list(metric["by_class"]), metric["confusion"])]
     return lines
+
+
+def _by_class(metric: dict[str, Any]) -> str:
+    if "real_by_class" not in metric:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in metric["by_class"].items())
+        return f"Read as asked, class by class: {shares}."
+    real = metric["real_by_class"]
+    shares = ", ".join(f"{name} {share:.1%} ({real[name]:.1%})" for name, share in metric["by_class"].items())
+    return f"Read as asked after learning from real pictures, class by class, and in brackets real ones: {shares}."
 
 
 def _numbered(metrics: list[dict[str, Any]]) -> dict[str, int]:
@@ -240,9 +250,12 @@ def _shortcomings(metrics: Metrics) -> Iterator[str]:
         yield f"- Mixes of two pictures are farther from real ones than pictures of one latent: {fids}."
     if "ppl_w" in metrics and metrics["ppl_w"]["value"] > metrics["ppl_z"]["value"]:
         yield "- Paths in w are no smoother than paths in z: the perceptual path length there is greater."
-    if by_class := metrics.get("judge_accuracy", {}).get("by_class"):
-        worst = min(by_class, key=by_class.__getitem__)
-        yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}."
+    for reading in (metrics.get(name, {}) for name in ("judge_accuracy", "gan_test_accuracy")):
+        if by_class := reading.get("by_class"):
+            worst = min(by_class, key=by_class.__getitem__)
+            real = f" (of real ones {1 - reading['real_by_class'][worst]:.1%})" if "real_by_class" in reading else ""
+            yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}{real}."
+            break  # the judge knows better
     for styles in ("coarse", "middle", "fine"):
         if group := metrics.get(f"mixing_{styles}_share"):
             shares = {name: group["by_attribute"][name][side] for name, side in group["follows"].items()}

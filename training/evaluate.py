@@ -64,7 +64,7 @@ def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
                 runtime, judge, n, data.load(subject.name, subject.data_folder, digits.SIZE, "test", n)
             )
     if subject.model.classes and subject.labelled:
-        by_name["gan_train"] = lambda: lenet.gan_train(subject)
+        by_name["classification"] = lambda: lenet.classification(subject)
     by_name["fid"] = lambda: likeness.fid(subject)
     by_name["kid"] = lambda: likeness.kid(subject)
     by_name["precision_recall"] = lambda: likeness.precision_recall(subject)

@@ -1,8 +1,9 @@
-"""A small classifier trained on a model's pictures alone and tried on real ones: whether its classes are the real ones.
+"""A small classifier between a conditional model's pictures and real ones: whether the classes of both are the same.
 
-A generator whose pictures look right one by one may still miss how digits vary; what learns from them then fails on
-real digits. The measure is GAN-train of Shmelkov et al. (2018, section 3), also the classification accuracy score of
-Ravuri and Vinyals (2019).
+Trained on the model's pictures alone and tried on real ones, it shows whether they vary as real ones do: a generator
+whose pictures look right one by one may still miss that. Trained on real ones and tried on the model's, it shows
+whether those are of the class that was asked for. The two are GAN-train and GAN-test of Shmelkov et al. (2018, section
+3); the first is also the classification accuracy score of Ravuri and Vinyals (2019).
 """
 
 import numpy as np
@@ -10,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import data, samples
-from training.data import Dataset
+from training import data, metrics, samples
 from training.figures import Figure, Floor, figure
 from training.subject import Subject
 
@@ -19,6 +19,7 @@ EPOCHS = 8
 BATCH = 128
 LEARNING_RATE = 1e-3
 MOST = 60_000  # pictures to learn from
+TRIED = 10_000  # of the model's that the LeNet of real ones reads
 PART = 1000
 
 
@@ -38,30 +39,44 @@ class LeNet(nn.Module):
         return self.layers(images)
 
 
-def gan_train(subject: Subject) -> list[Figure]:
-    """How many real test pictures a LeNet reads that has seen generated ones alone: conditional models, labelled data.
+def classification(subject: Subject) -> list[Figure]:
+    """GAN-train and GAN-test, the latter by class too: of conditional models of labelled data.
 
-    The floor is of the same LeNet after as many real pictures.
+    The floors are of the LeNet that learnt from as many real pictures, on the real test pictures.
     """
-    model = subject.model
-    assert model.classes is not None
-    train = subject.train
+    model, train = subject.model, subject.train
+    assert model.classes is not None and train.labels is not None
     test = data.load(subject.name, subject.data_folder, subject.resolution, "test")
     n = min(MOST, len(train))
     parts = [samples.generate(subject.runtime, start, min(PART, n - start)) for start in range(0, n, PART)]
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(np.concatenate([part[1] for part in parts if part[1] is not None]))
-    assert train.labels is not None
-    value, floor = (
-        accuracy(train_on(images, classes, len(model.classes)), test)
-        for images, classes in ((pictures, labels), (train.images[:n], train.labels[:n]))
+    asked = torch.from_numpy(np.concatenate([part[1] for part in parts if part[1] is not None]))
+    of_model, of_real = (
+        train_on(images, labels, len(model.classes))
+        for images, labels in ((pictures, asked), (train.images[:n], train.labels[:n]))
     )
-    protocol = (
-        f"a LeNet-5 that learnt from {n:,} pictures in {EPOCHS} epochs (Adam at {LEARNING_RATE:g}, batch {BATCH}) "
-        f"reads the {len(test):,} pictures of the test set"
-    )
+    assert test.labels is not None
+    truth = test.labels.numpy()
+    value, floor = (float(np.mean(read(network, test.images) == truth)) for network in (of_model, of_real))
+    learnt = f"in {EPOCHS} epochs (Adam at {LEARNING_RATE:g}, batch {BATCH})"
+    protocol = f"a LeNet-5 that learnt from {n:,} pictures {learnt} reads the {len(test):,} pictures of the test set"
     reference = f"{test.source.name} test, all {len(test)}"
-    return [figure("gan_train_accuracy", value, protocol, n, reference, Floor(floor, f"{n:,} training pictures"))]
+    gan_train = figure("gan_train_accuracy", value, protocol, n, reference, Floor(floor, f"{n:,} training pictures"))
+
+    tried = min(TRIED, n)
+    wanted, read_as = asked[:tried].numpy(), read(of_real, pictures[:tried])
+    by_class = metrics.accuracy_by_class(read_as, wanted, model.classes)
+    real_by_class = metrics.accuracy_by_class(read(of_real, test.images), truth, model.classes)
+    protocol = f"a LeNet-5 that learnt from {n:,} real pictures {learnt} reads {tried:,} pictures, the classes in turn"
+    where = f"{len(test):,} test pictures"
+    gan_test = figure(
+        "gan_test_accuracy", float(np.mean(read_as == wanted)), protocol, tried, reference, Floor(floor, where),
+        by_class=by_class, real_by_class=real_by_class,
+        confusion=metrics.confusion(read_as, wanted, len(model.classes)).tolist(),
+    )  # fmt: skip
+    worst, real_worst = min(by_class.values()), min(real_by_class.values())
+    worst_class = figure("gan_test_worst_class", worst, protocol, tried, reference, Floor(real_worst, where))
+    return [gan_train, gan_test, worst_class]
 
 
 def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
@@ -80,8 +95,6 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
 
 
 @torch.no_grad()
-def accuracy(network: LeNet, test: Dataset) -> float:
-    """Share of `test` that it reads as labelled."""
-    assert test.labels is not None
-    predicted = torch.cat([network(data.to_unit(part)).argmax(dim=1) for part in test.images.split(PART)])
-    return float((predicted == test.labels).float().mean())
+def read(network: LeNet, images: Tensor) -> np.ndarray:
+    """images (N, C, R, R) uint8 -> (N,) the classes it takes them for."""
+    return torch.cat([network(data.to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()

@@ -29,9 +29,16 @@ def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(lenet, "EPOCHS", 40)
-    (right,) = lenet.gan_train(subject(tmp_path / "right", sorted_digits))
-    (wrong,) = lenet.gan_train(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
+    right, read_right, worst_right = lenet.classification(subject(tmp_path / "right", sorted_digits))
+    wrong, read_wrong, worst_wrong = lenet.classification(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
     assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test pictures, from a few hundred
     assert wrong["value"] < 0.2 and wrong["floor"] == right["floor"]  # each digit learnt as the one after it
     assert right["samples"] == 256  # as many as there are real ones to learn from
     assert "reads the 64 pictures of the test set" in right["protocol"]
+
+    assert read_right["value"] > 0.9 and worst_right["value"] > 0.6  # training pictures, by the LeNet that learnt them
+    assert read_wrong["value"] < 0.1 and worst_wrong["value"] < 0.1
+    assert worst_right["value"] == min(read_right["by_class"].values())
+    assert worst_right["floor"] == min(read_right["real_by_class"].values()) <= read_right["floor"] == right["floor"]
+    asked_next = [row[k - 1] for k, row in enumerate(read_wrong["confusion"])]  # asked for 3, a picture of a 2
+    assert sum(asked_next) > 0.9 * read_wrong["samples"]
