@@ -252,9 +252,10 @@ def _shortcomings(metrics: Metrics) -> Iterator[str]:
         yield "- Paths in w are no smoother than paths in z: the perceptual path length there is greater."
     for reading in (metrics.get(name, {}) for name in ("judge_accuracy", "gan_test_accuracy")):
         if by_class := reading.get("by_class"):
-            worst = min(by_class, key=by_class.__getitem__)
-            real = f" (of real ones {1 - reading['real_by_class'][worst]:.1%})" if "real_by_class" in reading else ""
-            yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}{real}."
+            real = reading.get("real_by_class", {})
+            worst = min(by_class, key=lambda name: by_class[name] - real.get(name, 1))
+            of_real = f" (of real ones {1 - real[worst]:.1%})" if real else ""
+            yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}{of_real}."
             break  # the judge knows better
     for styles in ("coarse", "middle", "fine"):
         if group := metrics.get(f"mixing_{styles}_share"):
