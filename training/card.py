@@ -191,7 +191,10 @@ def _by_class(metric: dict[str, Any]) -> str:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in metric["by_class"].items())
         return f"Read as asked, class by class: {shares}."
     real = metric["real_by_class"]
-    shares = ", ".join(f"{name} {share:.1%} ({real[name]:.1%})" for name, share in metric["by_class"].items())
+    shares = ", ".join(
+        f"{name} {share:.1%} ({f'{real[name]:.1%}' if name in real else 'none seen'})"
+        for name, share in metric["by_class"].items()
+    )
     return f"Read as asked after learning from real pictures, class by class, and in brackets real ones: {shares}."
 
 
@@ -254,7 +257,7 @@ def _shortcomings(metrics: Metrics) -> Iterator[str]:
         if by_class := reading.get("by_class"):
             real = reading.get("real_by_class", {})
             worst = min(by_class, key=lambda name: by_class[name] - real.get(name, 1))
-            of_real = f" (of real ones {1 - real[worst]:.1%})" if real else ""
+            of_real = f" (of real ones {1 - real[worst]:.1%})" if worst in real else ""
             yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}{of_real}."
             break  # the judge knows better
     for styles in ("coarse", "middle", "fine"):

@@ -146,8 +146,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def accuracy_by_class(predicted: np.ndarray, asked: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Share of pictures read as the class that was asked for; predicted and asked (N,) class indices."""
-    return {name: float((predicted[asked == k] == k).mean()) for k, name in enumerate(classes)}
+    """Share of pictures read as the class that was asked for, of each class that was; (N,) class indices both."""
+    return {name: float((predicted[asked == k] == k).mean()) for k, name in enumerate(classes) if (asked == k).any()}
 
 
 def confusion(predicted: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:

@@ -148,6 +148,10 @@ def test_what_a_classifier_of_real_pictures_misreads_is_said_beside_what_it_misr
     assert "class by class, and in brackets real ones: Shirt 70.0% (72.5%), Bag 87.5% (99.0%)." in text
     assert "- Asked for Bag, what it makes is read as something else in 12.5% (of real ones 1.0%)." in text
     assert "| asked \\ read | Shirt | Bag |" in text
+    some = figure(
+        "gan_test_accuracy", 0.8, "so", 10, "x", by_class=by_class, real_by_class={"Shirt": 0.9}, confusion=table
+    )
+    assert "Shirt 70.0% (90.0%), Bag 87.5% (none seen)." in measured(style_folder, some)
     judged = figure("judge_accuracy", 0.9, "so", 10, "x", by_class={"Shirt": 0.9, "Bag": 1.0}, confusion=table)
     text = measured(style_folder, judged, read)
     assert "- Asked for Shirt, what it makes is read as something else in 10.0%." in text

@@ -42,3 +42,13 @@ def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
     assert worst_right["floor"] == min(read_right["real_by_class"].values()) <= read_right["floor"] == right["floor"]
     asked_next = [row[k - 1] for k, row in enumerate(read_wrong["confusion"])]  # asked for 3, a picture of a 2
     assert sum(asked_next) > 0.9 * read_wrong["samples"]
+
+
+def test_a_thousand_classes_are_not_told_one_by_one(
+    tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lenet, "EPOCHS", 1)
+    monkeypatch.setattr(lenet, "TOLD", 9)
+    _, read, worst = lenet.classification(subject(tmp_path / "many", sorted_digits))
+    assert not {"by_class", "real_by_class", "confusion"} & read.keys()
+    assert worst["value"] <= read["value"]

@@ -193,7 +193,7 @@ def test_temperature_of_logits_that_are_always_right_ends_at_a_thousandth_of_the
 
 def test_accuracy_is_counted_class_by_class():
     predicted, asked = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 1])
-    assert metrics.accuracy_by_class(predicted, asked, ["a", "b"]) == {"a": 1.0, "b": 0.75}
+    assert metrics.accuracy_by_class(predicted, asked, ["a", "b", "never asked for"]) == {"a": 1.0, "b": 0.75}
 
 
 def test_confusion_counts_what_was_read_for_what_was_asked():
