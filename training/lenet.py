@@ -58,7 +58,8 @@ def classification(subject: Subject) -> list[Figure]:
     )
     assert test.labels is not None
     truth = test.labels.numpy()
-    value, floor = (float(np.mean(read(network, test.images) == truth)) for network in (of_model, of_real))
+    real_as = read(of_real, test.images)
+    value, floor = (float(np.mean(found == truth)) for found in (read(of_model, test.images), real_as))
     learnt = f"in {EPOCHS} epochs (Adam at {LEARNING_RATE:g}, batch {BATCH})"
     protocol = f"a LeNet-5 that learnt from {n:,} pictures {learnt} reads the {len(test):,} pictures of the test set"
     reference = f"{test.source.name} test, all {len(test)}"
@@ -67,7 +68,7 @@ def classification(subject: Subject) -> list[Figure]:
     tried = min(TRIED, n)
     wanted, read_as = asked[:tried].numpy(), read(of_real, pictures[:tried])
     by_class = metrics.accuracy_by_class(read_as, wanted, model.classes)
-    real_by_class = metrics.accuracy_by_class(read(of_real, test.images), truth, model.classes)
+    real_by_class = metrics.accuracy_by_class(real_as, truth, model.classes)
     protocol = f"a LeNet-5 that learnt from {n:,} real pictures {learnt} reads {tried:,} pictures, the classes in turn"
     where = f"{len(test):,} test pictures"
     details = {}
