@@ -165,6 +165,8 @@ class Recipe:
             )
         if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
             raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
+        if self.growing and getattr(self.network, "discriminator", None) == "dcgan":
+            raise RecipeError("`growing` needs `network.discriminator` (='dcgan') to be 'progressive'.")
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

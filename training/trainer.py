@@ -22,7 +22,7 @@ from training.data import Dataset, Order, at_stage, horizontal_flips, to_unit
 from training.distributed import Processes
 from training.errors import DataError, TrainingDiverged
 from training.losses import LOSSES
-from training.networks import NETWORKS
+from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
 from training.provenance import describe_device, git_revision
 from training.recipe import Recipe, from_dict
@@ -54,11 +54,12 @@ class Trainer:
         self.labels = dataset.labels.to(device) if self.classes and dataset.labels is not None else None
         self.order = Order(len(dataset), recipe.seed)
 
-        family = NETWORKS[recipe.family]
         shape = (recipe.network, recipe.data.resolution, dataset.channels, len(self.classes or ()) or None)
         # channels_last: 1.1 to 1.2 times faster for these convolutions on a CPU; not measured on CUDA
-        self.generator: Any = family.Generator(*shape).to(device, memory_format=torch.channels_last)
-        discriminators: list[Any] = [family.Discriminator(*shape) for _ in range(recipe.stabilizer.discriminators)]
+        self.generator: Any = NETWORKS[recipe.family].Generator(*shape).to(device, memory_format=torch.channels_last)
+        discriminators: list[Any] = [
+            build_discriminator(recipe.family, *shape) for _ in range(recipe.stabilizer.discriminators)
+        ]
         discriminator: Any = Ensemble(discriminators) if len(discriminators) > 1 else discriminators[0]
         self.discriminator: Any = discriminator.to(device, memory_format=torch.channels_last)
         self.average: Any = copy.deepcopy(self.generator).eval().requires_grad_(False)

@@ -55,6 +55,20 @@ def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(
         recipe.load("dcgan-mnist", ["penalty.wgan_gp=10", "network.discriminator_norm=batch"])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("network.discriminator=dcgan", "`growing` needs `network.discriminator` (='dcgan') to be 'progressive'."),
+        ("network.discriminator=mlp", "`network.discriminator` (='mlp') must be one of 'progressive', 'dcgan'."),
+        ("network.discriminator_base_channels=0", "`network.discriminator_base_channels` (=0) must be at least 1."),
+    ],
+)
+def test_a_discriminator_of_strided_convolutions_does_not_grow(override: str, message: str):
+    with pytest.raises(RecipeError) as error:
+        recipe.load("stylegan-lite-critters", ["growing={start = 8}", override])
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("loss", ["wasserstein", "hinge", "relativistic"])
 def test_a_label_cannot_be_smoothed_where_the_loss_has_none(loss: str):
     with pytest.raises(RecipeError, match=f"for the losses 'minimax', 'non_saturating', 'least_squares'; '{loss}'"):

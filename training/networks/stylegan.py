@@ -3,7 +3,8 @@
 Kept from the paper: z normalised, a mapping network with equalised learning rates, a learned 4x4 constant, one style
 and one noise input a layer, AdaIN (or, by configuration, the weight demodulation of Karras et al. 2020), mixing
 regularisation, a tracked mean w, progressive growing with fade-in (Karras et al. 2018), minibatch standard deviation
-in the discriminator. toRGB is skip-free and carries no style: what a layer's style does is seen in that layer alone.
+in the discriminator, in whose place a DCGAN's may stand. toRGB is skip-free and carries no style: what a layer's style
+does is seen in that layer alone.
 Left out: blur filters (bilinear upsampling and average pooling stand in for them).
 Where the resolution changes, the convolution runs on the smaller side: half the work of the paper's network at 32 px.
 
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.errors import RecipeError
+from training.networks import dcgan
 from training.networks.config import check_at_least
 from training.networks.layers import (
     EqualConv2d,
@@ -41,15 +43,28 @@ class Config:
     channel_max: int = 128  # ... but no more than this
     modulation: Literal["adain", "demodulation"] = "adain"
     mapping_lr_multiplier: float = 0.01
-    minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D, beside the deviation; 0: none
+    # progressive: Karras et al. 2018, which can grow, with equalised learning rates and minibatch standard deviation;
+    # dcgan: the strided convolutions of Radford et al. 2016, without a norm
+    discriminator: Literal["progressive", "dcgan"] = "progressive"
+    discriminator_base_channels: int = 64  # of the dcgan one, at half the image's resolution
+    minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D; 0: none
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "minibatch_discrimination")
         check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max")
+        check_at_least(1, self, "discriminator_base_channels")
         if not 0 < self.mapping_lr_multiplier < math.inf:
             raise RecipeError(
                 f"`network.mapping_lr_multiplier` (={self.mapping_lr_multiplier}) must be greater than 0."
             )
+
+    def dcgan_discriminator(self) -> dcgan.Config:
+        """What `discriminator` "dcgan" is made from."""
+        return dcgan.Config(
+            base_channels=self.discriminator_base_channels,
+            discriminator_norm="none",
+            minibatch_discrimination=self.minibatch_discrimination,
+        )
 
     def channels(self, resolution: int) -> int:
         """Channels at `resolution` pixels. Raises RecipeError where `channel_base` leaves none."""
