@@ -32,6 +32,17 @@ OVERRIDES = {
         "growing.fade_kimg=0.08",
         "total_kimg=0.32",
     ],
+    "stylegan2-lite-critters": [  # faces a DCGAN's discriminator
+        "data.resolution=32",
+        "data.count=48",
+        "network.channel_max=16",
+        "network.w_size=16",
+        "network.latent_size=16",
+        "network.discriminator=dcgan",
+        "network.discriminator_base_channels=8",
+        "network.minibatch_discrimination=4",
+        "total_kimg=0.32",
+    ],
 }
 
 
