@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {
     "stylegan-demodulation": stylegan.Config(latent_size=16, w_size=16, channel_max=16, modulation="demodulation"),
 }
 RESOLUTIONS = {"mlp": (1, 28, 32, 64), "dcgan": (28, 32, 64), "cgan": (28, 32, 64), "stylegan": (8, 32, 64)}
-RESOLUTIONS["stylegan-dcgan"] = (32, 64)
+RESOLUTIONS["stylegan-dcgan"] = RESOLUTIONS["dcgan"][1:]  # those that are powers of two, too
 CASES = [(name, r) for name in SMALL for r in RESOLUTIONS.get(name) or RESOLUTIONS[name.partition("-")[0]]]
 
 

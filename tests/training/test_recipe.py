@@ -4,14 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from training import recipe
+from training import data, recipe
 from training.errors import RecipeError
+
+
+def refusal(name: str, *overrides: str) -> str:
+    """What is said of a recipe that cannot be."""
+    with pytest.raises(RecipeError) as error:
+        recipe.load(name, list(overrides))
+    return str(error.value)
 
 
 @pytest.mark.parametrize("name", recipe.available())
 def test_every_shipped_recipe_is_read_and_names_itself(name: str):
     loaded = recipe.load(name)
     assert loaded.id == name
+    assert loaded.data.name in data.NAMES
     assert recipe.from_dict(loaded.as_dict()) == loaded  # what a checkpoint holds is the recipe
 
 
@@ -45,9 +53,7 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
     ],
 )
 def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str, message: str):
-    with pytest.raises(RecipeError) as error:
-        recipe.load("dcgan-mnist", [override])
-    assert message in str(error.value)
+    assert message in refusal("dcgan-mnist", override)
 
 
 def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together():
@@ -64,9 +70,7 @@ def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(
     ],
 )
 def test_a_discriminator_of_strided_convolutions_does_not_grow(override: str, message: str):
-    with pytest.raises(RecipeError) as error:
-        recipe.load("stylegan-lite-critters", ["growing={start = 8}", override])
-    assert message in str(error.value)
+    assert message in refusal("stylegan-lite-critters", "growing={start = 8}", override)
 
 
 @pytest.mark.parametrize("loss", ["wasserstein", "hinge", "relativistic"])
