@@ -26,6 +26,7 @@ from benchmarks.machine import matrix_rate, memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from serving.engine.cpus import available_cpus
 from training import critters, data
+from training.precision import precision_on
 from training.provenance import describe_device
 from training.recipe import Recipe, from_dict
 from training.trainer import Trainer
@@ -224,7 +225,7 @@ def measure(job: Job, seconds: float, rounds: int) -> Result:
         workers=job.workers,
         compiled=job.compile,
         plain=measured(plain, "float32"),
-        ours=measured(ours, recipe.precision),
+        ours=measured(ours, precision_on(device, recipe.precision)),
         ratios=[b.images_per_second / a.images_per_second for a, b in zip(plain.rounds, ours.rounds, strict=True)],
         matrix_rates=matrix_rates,
     )

@@ -21,6 +21,7 @@ from benchmarks.machine import memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from training import data
 from training.networks import dcgan
+from training.precision import precision_on
 from training.recipe import Recipe
 from training.trainer import Trainer
 
@@ -53,7 +54,7 @@ def test_a_run_prints_every_figure_of_both_loops(printed: tuple[str, dict[str, A
     assert "64 base channels, batch 64" in text and ", 1 thread, torch" in text
     head, rule, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert len(head) == len(rule) == len(plain) == len(ours) == 7
-    assert plain[0] == "plain, float32, 1 worker" and ours[0] == "ours, bfloat16"
+    assert plain[0] == "plain, float32, 1 worker" and ours[0] == f"ours, {precision_on(CPU, 'bfloat16')}"
     assert plain[2] == "1" and plain[4] == "1.00"
     for which, loop in (("plain", plain), ("ours", ours)):
         rates = sorted(figures[which]["images_per_second"])

@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, distributed, loop, monitor, provenance, recipe, trainer
+    from training import data, distributed, loop, monitor, recipe, trainer
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -147,8 +147,9 @@ def _train(args: argparse.Namespace) -> int:
     if processes.first:
         if args.resume:
             monitor.write_options(args.resume, chosen)
-        where = provenance.describe_device(device, processes.count)
-        print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {where}", flush=True)
+        print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {job.where}", flush=True)
+        if job.precision != chosen.precision:
+            print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
     fid = None
     if chosen.monitoring.fid_kimg and processes.first:
         from training.probe import FidProbe

@@ -18,6 +18,7 @@ from training.monitor import Monitor
 from training.schedule import phase_at
 from training.trainer import GRID, Trainer
 
+TICK_SECONDS = 60.0  # between two lines of statistics, at most and give or take a step
 WATCH_SEED = 1  # of the pictures looked at for collapse; the grid's is 0
 WATCH_PICTURES = 256
 
@@ -46,6 +47,7 @@ def run(
 ) -> None:
     """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
 
+    Statistics are recorded every `tick_kimg`, and every minute where that takes longer.
     Every `monitoring.snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`, and its
     pictures are looked at for signs of collapse. `fid` measures them every `monitoring.fid_kimg`; the snapshot that it
     finds best is kept as `snapshots/best.pt`.
@@ -108,7 +110,8 @@ class _Loop:
                 counts[name] = counts.get(name, 0) + 1
             stopped = processes.any(bool(received))  # read once: a signal from here on waits for the next step
             done = trainer.finished or stopped
-            if not done and not self._passed(self.tick_kimg):
+            slow = time.perf_counter() - tick_began > TICK_SECONDS
+            if not (done or self._passed(self.tick_kimg) or processes.any(slow)):
                 continue
 
             means = processes.average(torch.stack([sums[name] / counts[name] for name in sums]))

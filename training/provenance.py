@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 
-def describe_device(device: torch.device, processes: int = 1) -> str:
-    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread, 2 processes"."""
-    shared = [f"{processes} processes"] if processes > 1 else []
+def describe_device(device: torch.device, precision: str = "", processes: int = 1) -> str:
+    """Such as "CUDA, NVIDIA H100" or "CPU, AMD EPYC, 1 thread, float32, 2 processes"."""
+    shared = [precision] * bool(precision) + [f"{processes} processes"] * (processes > 1)
     if device.type == "cuda":
         return ", ".join(["CUDA", torch.cuda.get_device_name(device), *shared])
     info = Path("/proc/cpuinfo")

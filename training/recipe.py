@@ -17,6 +17,7 @@ from typing import Any, Literal
 from training.errors import RecipeError
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
+from training.precision import Precision
 
 FOLDER = Path(__file__).with_name("recipes")
 
@@ -102,7 +103,8 @@ class Recipe:
     loss: Literal["minimax", "non_saturating", "wasserstein", "least_squares", "hinge", "relativistic"] = (
         "non_saturating"
     )
-    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and products; weights are always float32
+    # of convolutions and products; weights are always float32, and so is all where the device has no bfloat16
+    precision: Precision = "float32"
     ema_half_life_kimg: float = 10.0
     style_mixing: float = 0.0  # probability that a generated picture has two styles
     data: Data = field(default_factory=Data)

@@ -24,6 +24,7 @@ from training.errors import DataError, TrainingDiverged
 from training.losses import LOSSES
 from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
+from training.precision import precision_on
 from training.provenance import describe_device, git_revision
 from training.recipe import Recipe, from_dict
 from training.schedule import learning_rate_factor, phase_at
@@ -44,6 +45,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
+        self.precision = precision_on(device, recipe.precision)
         self.processes = processes or Processes()
         self.share = self.processes.share(recipe.optimizer.batch)
         if recipe.family == "cgan" and (dataset.labels is None or dataset.classes is None):
@@ -84,6 +86,11 @@ class Trainer:
     @property
     def kimg(self) -> float:
         return self.images_seen / 1000
+
+    @property
+    def where(self) -> str:
+        """The device, what it computes in, and the processes, as the model card has them."""
+        return describe_device(self.device, self.precision, self.processes.count)
 
     @property
     def images_per_step(self) -> int:
@@ -230,7 +237,7 @@ class Trainer:
         return norm
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _latents(self) -> Tensor:
         """This process's share of a batch of latents."""
@@ -270,7 +277,7 @@ class Trainer:
             "recipe": self.recipe.as_dict(),
             "images_seen": self.images_seen,
             "seconds": self.seconds,
-            "device": describe_device(self.device, self.processes.count),
+            "device": self.where,
             "git_revision": self.git_revision,
             "channels": self.dataset.channels,
             "classes": list(self.classes) if self.classes else None,

@@ -198,6 +198,21 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     assert (folder / "checkpoint.pt").read_bytes() == good
 
 
+def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "TICK_SECONDS", 0)  # as if every step took a minute
+    job = small_trainer("dcgan-mnist", cache)
+    folder = new_run(tmp_path, job.recipe)
+    step = job.step
+    job.step = lambda: step() if job.steps < 2 else 1 / 0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ZeroDivisionError):
+        loop.run(job, folder, checkpoint_seconds=0)
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    assert [line["kimg"] for line in lines] == [0.016, 0.032]
+    assert trainer.from_checkpoint(folder / "checkpoint.pt")[1]["images_seen"] == 32
+
+
 def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters", cache)
     state = torch.get_rng_state()
