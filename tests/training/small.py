@@ -21,7 +21,7 @@ OVERRIDES = {
     "mlp-mnist": ["network.hidden_size=32", *MNIST[1:]],
     "dcgan-mnist": MNIST,
     "cgan-mnist": MNIST,
-    "stylegan-lite-critters": [
+    "stylegan-lite-critters-grown": [
         "data.resolution=16",
         "data.count=48",
         "network.channel_max=16",

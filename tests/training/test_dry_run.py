@@ -92,7 +92,7 @@ def test_more_pictures_a_batch_keep_more_and_weigh_the_same():
 
 
 def test_a_growing_network_is_described_whole_and_its_early_layers_as_not_in_use():
-    recipe = small_recipe("stylegan-lite-critters")
+    recipe = small_recipe("stylegan-lite-critters-grown")
     trainer = dry_run._trainer(recipe, 3, None)
     for _, network, run in dry_run._passes(trainer):
         layers = dry_run.layers(network, run, N)

@@ -78,7 +78,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 50 ticks and grids that grew from 8 to 16 px, with FID at some ticks and one alarm."""
-    folder = new_run(tmp_path_factory.mktemp("runs"), small_recipe("stylegan-lite-critters", "total_kimg=500"))
+    folder = new_run(tmp_path_factory.mktemp("runs"), small_recipe("stylegan-lite-critters-grown", "total_kimg=500"))
     monitor = Monitor(folder, 500, 0)
     random = np.random.default_rng(0)
     for k in range(1, 51):

@@ -32,7 +32,7 @@ def test_the_learning_rate_falls_to_zero_over_the_last_kimg():
 )
 def test_a_growing_network_fades_in_each_resolution_and_then_trains_it(kimg: float, phase: Phase):
     growing = ["growing.start=8", "growing.stable_kimg=[10, 20]", "growing.fade_kimg=4"]
-    assert phase_at(recipe.load("stylegan-lite-critters", growing), int(kimg * 1000)) == phase
+    assert phase_at(recipe.load("stylegan-lite-critters-grown", growing), int(kimg * 1000)) == phase
     assert phase.resolution == 4 * 2**phase.stage
 
 

@@ -44,7 +44,7 @@ STABILIZERS = {
         "penalty.r1_interval=3",
         "penalty.r2_gamma=1",
     ),
-    "path length": ("stylegan-lite-critters", "penalty.path_length=2", "penalty.path_length_interval=3"),
+    "path length": ("stylegan-lite-critters-grown", "penalty.path_length=2", "penalty.path_length_interval=3"),
 }
 
 
@@ -165,10 +165,10 @@ def test_training_moves_every_network(name: str, tmp_path: Path, cache: Path):
 
 
 def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache: Path):
-    job = small_trainer("stylegan-lite-critters", cache)
+    job = small_trainer("stylegan-lite-critters-grown", cache)
     folder = new_run(tmp_path / "runs", job.recipe)
-    assert folder.name == "00000-stylegan-lite-critters"
-    assert new_run(tmp_path / "runs", job.recipe).name == "00001-stylegan-lite-critters"
+    assert folder.name == "00000-stylegan-lite-critters-grown"
+    assert new_run(tmp_path / "runs", job.recipe).name == "00001-stylegan-lite-critters-grown"
     run_to_end(job, folder)
     assert json.loads((folder / "options.json").read_text()) == json.loads(json.dumps(job.recipe.as_dict()))
     lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
@@ -214,7 +214,7 @@ def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
 
 
 def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
-    job = small_trainer("stylegan-lite-critters", cache)
+    job = small_trainer("stylegan-lite-critters-grown", cache)
     state = torch.get_rng_state()
     first, second = job.pictures(64), job.pictures(64)
     assert torch.equal(torch.get_rng_state(), state)
