@@ -27,6 +27,7 @@ const VIEWS = {
 const made = {};
 let shown = null;
 let started = false;
+let unfetched = false; // a view's module, which a browser may not ask for a second time
 
 const tabs = Object.entries(VIEWS).map(([name, { title }]) =>
   element("a", { "data-view": name, onclick: choose }, title),
@@ -43,7 +44,12 @@ if (matchMedia("(prefers-reduced-motion: reduce)").matches) set({ playing: "" })
 mountRequest();
 mountKey();
 onKey(start);
-onReturn(() => (started ? (shown ? shown.show() : enter()) : start()));
+onReturn(() => {
+  if (unfetched) location.reload(); // the URL says all that was shown
+  else if (!started) start();
+  else if (shown) shown.show();
+  else enter();
+});
 start();
 
 async function start() {
@@ -89,7 +95,8 @@ async function enter() {
   try {
     make = await module();
   } catch {
-    lost(); // what the view is made of could not be fetched
+    unfetched = true;
+    lost();
     return;
   }
   if (name !== (state.view in VIEWS ? state.view : DEFAULTS.view) || shown) return; // another was chosen meanwhile
