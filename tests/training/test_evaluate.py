@@ -198,8 +198,10 @@ def test_what_is_least_real_is_shown_with_its_addresses(
     made, _ = samples.generate(runtime, 0, 60)
     test = data.load("mnist", DATA, 28, "test").images.permute(0, 2, 3, 1).numpy()
     scores = metrics.realism(projections_for_inception(made), projections_for_inception(test))
-    worst = np.argsort(scores, kind="stable")[:20]
-    assert [each["address"] for each in found["shown"]] == [[samples.SEED, i] for i in worst.tolist()]
+    worst = [each["address"][1] for each in found["shown"]]
+    assert [each["address"] for each in found["shown"]] == [[samples.SEED, i] for i in dict.fromkeys(worst)]
+    # a picture that was made twice may come in either order: sums are rounded by the place in the batch
+    np.testing.assert_allclose(scores[worst], np.sort(scores)[:20], rtol=1e-5)
     shown = np.asarray(Image.open(model_folder / "worst.png"))
     assert shown.shape == (2 * 56, 10 * 56)
     np.testing.assert_array_equal(shown[:56, :56], made[worst[0], :, :, 0].repeat(2, axis=0).repeat(2, axis=1))
