@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 import serving
 from containers import HARDENED, IMAGE, LIMITS, PODMAN, RUN, Container, contained, inspect, podman, python
 from faults.load import Load
-from faults.processes import wait
+from processes import wait
 from serving.engine.repository import load_repository
 
 ROOT = Path(__file__).parents[2]

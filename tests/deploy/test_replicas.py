@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.replicas import proxy
 from faults.load import Load
-from faults.processes import wait
+from processes import wait
 from server import Server, free_port, running, serve
 from serving.client import Client
 from tools import needs

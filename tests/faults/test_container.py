@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from faults.processes import children, wait, workers
+from processes import children, wait, workers
 from server import START_SECONDS, Server, free_port, serve, serving
 
 CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -15,8 +15,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from faults.processes import wait
 from faults.wire import connect, send, talk
+from processes import wait
 from server import Server, serving
 
 KEY = "0123456789abcdef" * 4

@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 from faults.load import SERVERS, load
-from faults.processes import wait
 from faults.wire import Held
+from processes import wait
 from server import ROOT, Server, serving
 
 TIMES = (1, 2, 5)  # the capacity

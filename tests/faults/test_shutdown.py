@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from faults.load import Load
-from faults.processes import wait, workers
+from processes import wait, workers
 from server import Server, serving
 
 RATE = 100  # requests a second, each for 4 images: a part of what a busy machine can do

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from processes import children
 from small import COMMON, DATA, OVERRIDES
 from training import checkpoint, distributed
 from training.errors import RecipeError
@@ -81,8 +82,7 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_
     assert process.stdout is not None
     for _ in range(8):
         process.stdout.readline()
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
+    os.kill(min(children(process.pid)), signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode != 0
     (folder,) = tmp_path.iterdir()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from faults.wire import connect
+from processes import workers
 from server import Server, serving
 from serving.api.balance import FIELD, FILE, Board
 
@@ -24,11 +25,6 @@ def two(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", "--workers", "2") as server:
         server.wait_for_workers(2)
         yield server
-
-
-def workers(server: Server) -> list[int]:
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def sockets(pids: list[int]) -> list[int]:
@@ -54,7 +50,7 @@ def answered(connections: list[socket.socket]) -> None:
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_kept_connections_are_shared_evenly(two: Server, at_once: bool):
-    pids = workers(two)
+    pids = list(workers(two.process.pid))
     before = sockets(pids)
     with ExitStack() as stack:
         if at_once:
@@ -68,7 +64,7 @@ def test_kept_connections_are_shared_evenly(two: Server, at_once: bool):
 
 def test_a_worker_that_hangs_keeps_nobody_waiting(two: Server):
     """Both have as many as before, so every second connection would be its; the other takes them all."""
-    stopped, _ = workers(two)
+    stopped, _ = workers(two.process.pid)
     os.kill(stopped, signal.SIGSTOP)
     try:
         with ExitStack() as stack:

@@ -15,6 +15,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from processes import wait, workers
 from server import Server
 from serving.api import health as module
 from serving.api.generators import Generators, load_runtimes
@@ -167,18 +168,9 @@ def test_a_server_that_is_to_end_says_so_first_answers_all_it_takes_and_exits_wi
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_started_again(serve: Serve):
     with serve("--workers", "2") as server:
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-
-        def workers() -> set[int]:
-            found = map(int, children.read_text().split())
-            return {pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()}
-
-        before = workers()
+        before = workers(server.process.pid)
         assert len(before) == 2
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        deadline = time.monotonic() + 2
-        while (victim in workers() or len(workers()) < 2) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert len(workers()) == 2 and victim not in workers()
+        wait(lambda: len(workers(server.process.pid) - {victim}) == 2, 2)
         assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200, "the other one serves meanwhile"

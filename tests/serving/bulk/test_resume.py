@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 import tools
 from directories import contents, manifest
+from processes import workers
 from server import ROOT
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -56,22 +57,12 @@ def start(command: Any) -> Iterator[Any]:
         process.communicate()
 
 
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(word) for word in found.stdout.split() if Path(f"/proc/{word}/cmdline").exists()]
-
-
-def workers(pid: int) -> list[int]:
-    """Not multiprocessing's own tracker of resources."""
-    return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
 def blocks_sigint(pid: int) -> bool:
     (mask,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigBlk")]
     return bool(int(mask.split()[1], 16) & 1 << signal.SIGINT - 1)
 
 
-def assert_gone(pids: list[int], seconds: float = 20) -> None:
+def assert_gone(pids: Collection[int], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, "a worker was left behind"
@@ -134,7 +125,7 @@ def test_ctrl_c_is_one_line_and_nothing_half_made(
 
 def test_a_worker_that_is_lost_is_replaced(start: Any, tmp_path: Path, whole: dict[str, bytes]):
     process = start(tmp_path, "--workers", 2)
-    killed = workers(process.pid)[0]
+    killed = min(workers(process.pid))
     os.kill(killed, signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
