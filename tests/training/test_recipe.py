@@ -67,6 +67,10 @@ def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(
         ("network.discriminator=dcgan", "`growing` needs `network.discriminator` (='dcgan') to be 'progressive'."),
         ("network.discriminator=mlp", "`network.discriminator` (='mlp') must be one of 'progressive', 'dcgan'."),
         ("network.discriminator_base_channels=0", "`network.discriminator_base_channels` (=0) must be at least 1."),
+        (
+            "network.discriminator_base_channels=32",
+            "`network.discriminator_base_channels` (=32) needs `network.discriminator` (='progressive') to be 'dcgan'",
+        ),
     ],
 )
 def test_a_discriminator_of_strided_convolutions_does_not_grow(override: str, message: str):

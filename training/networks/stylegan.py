@@ -53,6 +53,12 @@ class Config:
         check_at_least(0, self, "minibatch_discrimination")
         check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max")
         check_at_least(1, self, "discriminator_base_channels")
+        base = self.discriminator_base_channels
+        if self.discriminator != "dcgan" and base != Config.discriminator_base_channels:
+            raise RecipeError(
+                f"`network.discriminator_base_channels` (={base}) needs `network.discriminator` "
+                f"(={self.discriminator!r}) to be 'dcgan'; `network.channel_base` makes this one wider or narrower."
+            )
         if not 0 < self.mapping_lr_multiplier < math.inf:
             raise RecipeError(
                 f"`network.mapping_lr_multiplier` (={self.mapping_lr_multiplier}) must be greater than 0."
