@@ -7,18 +7,19 @@ from pathlib import Path
 
 def children(pid: int) -> set[int]:
     """Those that any of its threads started."""
-    return {int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()}
+    found = b" ".join(read(path) for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return set(map(int, found.split()))
 
 
 def workers(pid: int) -> set[int]:
     """Those of a supervisor: not multiprocessing's own tracker of resources, and none that ended meanwhile."""
-    return {child for child in children(pid) if b"spawn_main" in command(child)}
+    return {child for child in children(pid) if b"spawn_main" in read(Path(f"/proc/{child}/cmdline"))}
 
 
-def command(pid: int) -> bytes:
-    """The command line of a process, its words ended by zeros; nothing once it has ended."""
+def read(path: Path) -> bytes:
+    """A file of /proc; nothing once its process or thread has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
 

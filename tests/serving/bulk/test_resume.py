@@ -17,7 +17,7 @@ import pytest
 
 import tools
 from directories import contents, manifest
-from processes import workers
+from processes import wait, workers
 from server import ROOT
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -62,11 +62,8 @@ def blocks_sigint(pid: int) -> bool:
     return bool(int(mask.split()[1], 16) & 1 << signal.SIGINT - 1)
 
 
-def assert_gone(pids: Collection[int], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline, "a worker was left behind"
-        time.sleep(0.05)
+def assert_gone(pids: Collection[int]) -> None:
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
 
 
 @pytest.mark.slow
