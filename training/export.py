@@ -42,6 +42,11 @@ def export(run: Path, models: Path) -> Path:
     if not path.is_file():
         raise ExportError(f"{run}: no such run folder or snapshot.")
     recipe, state = from_checkpoint(path)
+    if recipe.growing and state["images_seen"] < 1000 * recipe.growing.whole_kimg:
+        raise ExportError(
+            f"{path}: growing, at {state['images_seen'] / 1000:g} kimg; all layers are in use from "
+            f"{recipe.growing.whole_kimg:g} kimg on."
+        )
     generator = _generator(recipe, state)
     folder = models / f".{recipe.id}.partial"
     shutil.rmtree(folder, ignore_errors=True)

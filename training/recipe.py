@@ -7,6 +7,7 @@ A published model is `training/recipes/<id>.toml`. Any field is overridden on th
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.engine.model_json import ID, ID_RULE
 from training.errors import RecipeError
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
@@ -80,6 +82,11 @@ class Growing:
     stable_kimg: tuple[float, ...] = ()  # for each resolution but the last, from `start` up, once it is whole
     fade_kimg: float = 0.0  # of every resolution but the first
 
+    @property
+    def whole_kimg(self) -> float:
+        """From where on all layers are in use."""
+        return sum(self.stable_kimg) + len(self.stable_kimg) * self.fade_kimg
+
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
@@ -116,6 +123,8 @@ class Recipe:
     monitoring: Monitoring = field(default_factory=Monitoring)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(ID, self.id):
+            raise RecipeError(f"`id` (={self.id!r}) must be {ID_RULE}: a model repository takes no other.")
         positive = {
             "total_kimg": self.total_kimg,
             "optimizer.generator_lr": self.optimizer.generator_lr,
@@ -140,12 +149,17 @@ class Recipe:
                 raise RecipeError(f"`{name}` (={value}) must be finite and not negative.")
         if self.optimizer.batch < 2:
             raise RecipeError(f"`optimizer.batch` (={self.optimizer.batch}) must be at least 2.")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"`seed` (={self.seed}) must be between 0 and 4294967295.")
         for name, share in (
             ("style_mixing", self.style_mixing),
             ("stabilizer.feature_matching", self.stabilizer.feature_matching),
         ):
             if not 0 <= share <= 1:
                 raise RecipeError(f"`{name}` (={share}) must be between 0 and 1.")
+        for name, beta in (("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)):
+            if not 0 <= beta < 1:
+                raise RecipeError(f"`{name}` (={beta}) must be at least 0 and less than 1.")
         self._check_axes()
 
     def _check_axes(self) -> None:
@@ -160,15 +174,38 @@ class Recipe:
             self.loss != "least_squares" and sum(target) > 2
         ):  # the mean of the logistic losses' targets is a probability
             raise RecipeError(f"`stabilizer.real_target` (={list(target)}) must have a mean of at most 1.")
-        if self.penalty.wgan_gp and getattr(self.network, "discriminator_norm", None) == "batch":
-            raise RecipeError(
-                "`penalty.wgan_gp` holds the gradient at each picture, and batch normalisation mixes them: choose "
-                "`network.discriminator_norm` none or spectral."
-            )
+        if getattr(self.network, "discriminator_norm", None) == "batch":
+            for name in ("r1_gamma", "r2_gamma", "wgan_gp"):
+                if getattr(self.penalty, name):
+                    raise RecipeError(
+                        f"`penalty.{name}` holds the gradient at each picture, and batch normalisation mixes them: "
+                        "choose `network.discriminator_norm` none or spectral."
+                    )
         if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
             raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
         if self.growing and getattr(self.network, "discriminator", None) == "dcgan":
             raise RecipeError("`growing` needs `network.discriminator` (='dcgan') to be 'progressive'.")
+        if self.growing:
+            self._check_growing(self.growing)
+
+    def _check_growing(self, growing: Growing) -> None:
+        """Refuses what would end before the network is whole, or never begin."""
+        resolution, start, stable = self.data.resolution, growing.start, growing.stable_kimg
+        sizes = [size for size in (4 << k for k in range(16)) if size <= resolution]
+        if start not in sizes:
+            raise RecipeError(f"`growing.start` (={start}) must be one of {', '.join(map(str, sizes))}.")
+        steps = len(sizes) - 1 - sizes.index(start)
+        if len(stable) != steps:
+            raise RecipeError(
+                f"`growing.stable_kimg` (={list(stable)}) must have one entry for each resolution from {start} px to "
+                f"before {resolution} px: {steps}."
+            )
+        if not all(0 <= kimg < float("inf") for kimg in (*stable, growing.fade_kimg)):
+            raise RecipeError("`growing.stable_kimg` and `growing.fade_kimg` must be finite and not negative.")
+        if growing.whole_kimg > self.total_kimg:
+            raise RecipeError(
+                f"`total_kimg` (={self.total_kimg:g}) must be at least {growing.whole_kimg:g}, where `growing` ends."
+            )
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -212,9 +249,11 @@ def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
     optimizer = dataclasses.replace(changed.optimizer, decay_kimg=recipe.optimizer.decay_kimg)
     if dataclasses.replace(changed, total_kimg=recipe.total_kimg, optimizer=optimizer) != recipe:
         raise RecipeError("of a resumed run only `total_kimg` and `optimizer.decay_kimg` can change.")
+    if kimg > changed.total_kimg:
+        raise RecipeError(f"`total_kimg` (={changed.total_kimg:g}) must be at least {kimg:g}, where the run is.")
     for its in (recipe, changed):
         total, decay = its.total_kimg, its.optimizer.decay_kimg
-        if kimg > total - decay:
+        if decay and kimg > total - decay:
             raise RecipeError(
                 f"the run is at {kimg:.1f} kimg, which with `total_kimg` (={total:g}) and `optimizer.decay_kimg` "
                 f"(={decay:g}) is after {total - decay:g}, where its rates begin to fall: its end can no longer change."

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMA_VERSION = 1
+ID = "[a-z0-9][a-z0-9.-]{0,63}"
+ID_RULE = "lower-case letters, digits, '-' and '.', at most 64"
 GRAPHS = {  # the files of each family, in the order they run
     "mlp": ("generator.onnx",),
     "dcgan": ("generator.onnx",),
@@ -93,7 +95,7 @@ def _specification(fields: "_Fields") -> Specification:
         metric.number("value")
         metric.text("protocol")
     return Specification(
-        id=fields.matching("id", "[a-z0-9][a-z0-9.-]{0,63}", "lower-case letters, digits, '-' and '.', at most 64"),
+        id=fields.matching("id", ID, ID_RULE),
         name=fields.text("name"),
         family=family,
         image=_image(fields.object("image")),

@@ -45,6 +45,19 @@ def damaged(run_folder: Path, tmp_path: Path, family: str, damage: Callable[[dic
     return tmp_path
 
 
+def test_a_network_that_still_grows_is_not_exported(tmp_path: Path, cache: Path):
+    job = small_trainer("stylegan-lite-critters-grown", cache)  # whole from 0.16 kimg on
+    while job.kimg < 0.144:
+        job.step()
+    checkpoint.save(tmp_path / "checkpoint.pt", job.state())
+    with pytest.raises(ExportError, match=r"growing, at 0\.144 kimg; all layers are in use from 0\.16 kimg on"):
+        export(tmp_path, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+    job.step()
+    checkpoint.save(tmp_path / "checkpoint.pt", job.state())
+    assert export(tmp_path, tmp_path / "models").is_dir()
+
+
 def test_the_model_document_says_what_was_trained(run_folder: Path, model_folder: Path):
     document: dict[str, Any] = json.loads((model_folder / "model.json").read_text())
     state = checkpoint.load(run_folder / "checkpoint.pt")

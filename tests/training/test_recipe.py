@@ -50,15 +50,52 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
         ("id", "override 'id' must be field=value"),
         ("id.x=1", "override 'id.x=1': `id` is a value, not a table."),
         ("data=3", "`data` (=3) must be a table."),
+        ("id=My_GAN", "`id` (='My_GAN') must be lower-case letters, digits, '-' and '.'"),
+        ("id=..", "`id` (='..') must be lower-case letters"),
+        ("seed=-1", "`seed` (=-1) must be between 0 and 4294967295."),
+        ("seed=1764234517000000000", "`seed` (=1764234517000000000) must be between 0 and 4294967295."),
+        ("optimizer.beta1=1.0", "`optimizer.beta1` (=1.0) must be at least 0 and less than 1."),
+        ("optimizer.beta2=nan", "`optimizer.beta2` (=nan) must be at least 0 and less than 1."),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str, message: str):
     assert message in refusal("dcgan-mnist", override)
 
 
-def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together():
-    with pytest.raises(RecipeError, match=r"choose `network\.discriminator_norm` none or spectral"):
-        recipe.load("dcgan-mnist", ["penalty.wgan_gp=10", "network.discriminator_norm=batch"])
+@pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma", "wgan_gp"])
+def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(penalty: str):
+    none = "penalty={r1_gamma = 0.0}"
+    message = refusal("dcgan-mnist", none, f"penalty.{penalty}=0.1", "network.discriminator_norm=batch")
+    assert message.startswith(f"`penalty.{penalty}` holds the gradient at each picture")
+    assert "choose `network.discriminator_norm` none or spectral" in message
+
+
+@pytest.mark.parametrize(
+    ("growing", "message"),
+    [
+        ("start = 12", "`growing.start` (=12) must be one of 4, 8, 16, 32."),
+        ("start = 64", "`growing.start` (=64) must be one of 4, 8, 16, 32."),
+        (
+            "start = 8",
+            "`growing.stable_kimg` (=[]) must have one entry for each resolution from 8 px to before 32 px: 2.",
+        ),
+        ("start = 16, stable_kimg = [1, 1]", "(=[1.0, 1.0]) must have one entry for each resolution from 16 px"),
+        ("start = 16, stable_kimg = [-1]", "`growing.stable_kimg` and `growing.fade_kimg` must be finite"),
+        ("start = 16, stable_kimg = [1], fade_kimg = -1", "`growing.fade_kimg` must be finite and not negative."),
+        (
+            "start = 8, stable_kimg = [9, 9], fade_kimg = 2",
+            "`total_kimg` (=20) must be at least 22, where `growing`",
+        ),
+    ],
+)
+def test_a_network_must_be_whole_at_the_end_of_its_growth(growing: str, message: str):
+    assert message in refusal("stylegan-lite-critters-grown", "total_kimg=20", f"growing={{{growing}}}")
+
+
+def test_growth_may_take_the_whole_run():
+    growing = "growing={start = 8, stable_kimg = [9, 9], fade_kimg = 1}"
+    assert recipe.load("stylegan-lite-critters-grown", ["total_kimg=20", growing]).growing
+    assert recipe.load("stylegan-lite-critters-grown", ["growing={start = 32}"]).growing  # nothing to grow
 
 
 @pytest.mark.parametrize(
@@ -100,6 +137,11 @@ def test_overrides_reach_every_level_and_change_the_hash():
         (["total_kimg=60", "optimizer.decay_kimg=10"], 50, None),
         (["total_kimg=60", "optimizer.decay_kimg=10"], 50.1, "is after 50"),
         (["total_kimg=100"], 90, None),  # as it was
+        (
+            ["total_kimg=60", "optimizer.decay_kimg=0"],
+            60.5,
+            "`total_kimg` (=60) must be at least 60.5",
+        ),
     ],
 )
 def test_the_end_of_a_run_can_change_until_its_rates_fall(overrides: list[str], kimg: float, message: str | None):
@@ -111,6 +153,11 @@ def test_the_end_of_a_run_can_change_until_its_rates_fall(overrides: list[str], 
         with pytest.raises(RecipeError) as error:
             recipe.with_end(begun, overrides, kimg)
         assert message in str(error.value)
+
+
+def test_a_run_whose_rates_never_fall_goes_on_from_its_last_step_behind_its_end():
+    begun = recipe.load("dcgan-mnist", ["total_kimg=1", "optimizer.decay_kimg=0"])
+    assert recipe.with_end(begun, ["total_kimg=2"], kimg=1.024).total_kimg == 2  # 16 batches of 64
 
 
 def test_a_missing_recipe_or_field_is_named(tmp_path: Path):

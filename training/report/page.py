@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from training.recipe import from_dict
+from training.recipe import Growing, from_dict
 from training.report.curves import Curve
 from training.report.record import Record
 from training.timelapse import spread, timelapse
@@ -152,9 +152,9 @@ def _parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def defaults(family: str) -> dict[str, Any]:
     """What options.json holds of a recipe that sets only what it must, and growing as if it were on."""
-    required = {"id": "", "name": "", "family": family, "total_kimg": 1.0}
-    parts = {"network": {}} | ({"growing": {}} if family == "stylegan" else {})
-    document = json.loads(json.dumps(from_dict(required | parts).as_dict()))
+    required = {"id": "any", "name": "", "family": family, "total_kimg": 1.0}
+    growing = {"growing": vars(Growing())} if family == "stylegan" else {}
+    document = json.loads(json.dumps(from_dict(required | {"network": {}}).as_dict() | growing))
     return {key: value for key, value in document.items() if key not in required}
 
 
