@@ -10,7 +10,9 @@ import torch
 from serving.engine.runtime import Runtime
 from training import data, features, samples
 from training.data import Dataset
-from training.errors import DataError
+from training.errors import DataError, TrainingError
+
+LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours
 
 
 class Subject:
@@ -30,6 +32,9 @@ class Subject:
         inception: Path | None,
         device: torch.device | str,
     ):
+        for name, pictures in (("samples", count), ("reference", reference)):
+            if pictures < LEAST:
+                raise TrainingError(f"`{name}` (={pictures}) must be at least {LEAST}.")
         self.runtime, self.model = runtime, runtime.model
         self.data_folder, self.count, self.reference = data_folder, count, reference
         self.inception, self.device = inception, device
@@ -112,4 +117,6 @@ class Subject:
                 f"{self.data_folder}: pictures of {found.channels} channels, where {self.model.id} makes "
                 f"{self.model.image.channels}: `--data` must be what the model was trained on."
             )
+        if len(found) < LEAST:
+            raise DataError(f"{self.data_folder}: {len(found)} pictures; at least {LEAST} are needed to compare with.")
         return found

@@ -166,6 +166,21 @@ def test_data_of_other_channels_than_the_models_are_refused(tmp_path: Path):
         evaluate.evaluate(folder, tmp_path / "mine.npz", device="cpu")
 
 
+@pytest.mark.parametrize("few", [{"samples": 9}, {"reference": 1}])
+def test_too_few_pictures_are_refused_by_name(model_folder: Path, data_folder: Path, few: dict[str, int]):
+    ((name, count),) = few.items()
+    with pytest.raises(TrainingError, match=rf"`{name}` \(={count}\) must be at least 10"):
+        evaluate.evaluate(model_folder, data_folder, device="cpu", **few)
+
+
+def test_an_own_set_of_too_few_pictures_is_refused(tmp_path: Path):
+    pictures = data.load("mnist", DATA, 28, count=4).images.numpy()
+    np.savez(tmp_path / "mine.npz", images=pictures)
+    folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
+    with pytest.raises(DataError, match=r"mine.npz: 4 pictures; at least 10 are needed to compare with"):
+        evaluate.evaluate(folder, tmp_path / "mine.npz", device="cpu")
+
+
 def test_a_style_model_has_path_lengths_in_z_and_in_w(repository_folder: Path, tmp_path: Path):
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
     runtime.model.document["training"]["recipe"] = {"data": {"name": "critters", "resolution": 16, "count": None}}
