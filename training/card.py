@@ -1,14 +1,13 @@
 """The model card: README.md of a model folder and its pictures, in Hugging Face's form, made from that folder alone."""
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import gallery
+from training import gallery, remake
 from training.monitor import read_lines
 from training.timelapse import spread
 
@@ -298,22 +297,11 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
     curve = _picture("training.png", "The run's record.", files)
     yield from curve or ("", "The record of this run was not kept, so there is no curve of it.")
     compared = next((metric["samples"] for metric in document["metrics"] if metric["name"] == "fid"), None)
-    processes = re.search(r"(\d+) processes$", training["device"])
-    devices = f" --devices {processes[1]}" if processes else ""
     trained = f"runs/00000-{document['id']}"
     if kimg < total and not measured:  # or `export` takes the best snapshot by itself
         trained += f"/snapshots/{kimg:08.1f}.pt"
-    sizes = f" --samples {compared} --reference {compared}" if compared else ""
-    yield from (
-        "",
-        "To make it again:",
-        "",
-        "```bash",
-        f"python -m training train {document['id']}{devices}",
-        f"python -m training export {trained}  # the folder that `train` has named",
-        f"python -m training evaluate models/{document['id']}{sizes}",
-        "```",
-    )
+    commands = remake.commands(document, run=trained, compared=compared)
+    yield from ("", "To make it again:", "", "```bash", *commands, "```")
 
 
 def _when(line: dict[str, Any]) -> str:
