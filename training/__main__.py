@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 DATA_HELP = "data folder, torchvision's layout (data); for data.name=folder and npz, the pictures' folder or the file"
 INCEPTION_HELP = "Inception weights (DATA/inception-2015-12-05.pth, or download)"
+KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained, with their defaults
+    "data": Path("data"),
+    "device": None,
+    "devices": None,
+    "threads": None,
+    "tick_kimg": 5.0,
+    "checkpoint_seconds": 180.0,
+    "inception": None,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a recipe, or go on with a run")
     train.add_argument("recipe", nargs="?", help="id of a recipe, or the path of a .toml file")
     train.add_argument("overrides", nargs="*", metavar="field=value", help="such as optimizer.batch=128")
-    train.add_argument("--data", type=Path, default=Path("data"), help=DATA_HELP)
+    train.add_argument("--data", type=Path, help=DATA_HELP)
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are made (%(default)s)")
     train.add_argument(
         "--resume",
@@ -55,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
     train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    train.add_argument("--tick-kimg", type=float, default=5.0, help="between two lines of statistics (%(default)s)")
-    train.add_argument("--checkpoint-seconds", type=float, default=180.0, help="between two checkpoints (%(default)s)")
+    train.add_argument("--tick-kimg", type=float, help="between two lines of statistics (%(default)s)")
+    train.add_argument("--checkpoint-seconds", type=float, help="between two checkpoints (%(default)s)")
     train.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     train.add_argument("--dry-run", action="store_true", help="print networks, work and memory; train nothing")
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, **KEPT)
 
     report = commands.add_parser("report", help="write a run's page: curves, grids, figures, alarms, settings")
     report.add_argument("run", type=Path, help="run folder")
@@ -113,13 +123,16 @@ def _train(args: argparse.Namespace) -> int:
     import torch
 
     from training import data, distributed, loop, monitor, recipe, trainer
+    from training.errors import TrainingError
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
         name, overrides = None, [name, *overrides]
     if (name is None) == (args.resume is None):
         raise recipe.RecipeError(f"give a recipe ({', '.join(recipe.available())}) or --resume RUN, one of the two.")
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            raise TrainingError(f"`--threads` (={args.threads}) must be at least 1.")
         torch.set_num_threads(args.threads)
     state = None
     if args.resume:
@@ -141,8 +154,7 @@ def _train(args: argparse.Namespace) -> int:
         print(describe(chosen, dataset.channels, classes, pictures=len(dataset)))
         return 0
     job = trainer.Trainer(chosen, dataset, device, processes)
-    if state:
-        job.restore(state)
+    exact = job.restore(state) if state else True
     folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:
@@ -150,6 +162,8 @@ def _train(args: argparse.Namespace) -> int:
         print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {job.where}", flush=True)
         if job.precision != chosen.precision:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
+        if not exact:
+            print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
     fid = None
     if chosen.monitoring.fid_kimg and processes.first:
         from training.probe import FidProbe
@@ -159,11 +173,20 @@ def _train(args: argparse.Namespace) -> int:
         loop.run(job, Path(folder), tick_kimg=args.tick_kimg, checkpoint_seconds=args.checkpoint_seconds, fid=fid)
     except loop.Interrupted as stop:
         if processes.first:
-            print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: python -m training train --resume {folder}")
+            print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: {_resuming(args, folder)}")
         return 128 + stop.signum
     if processes.first:
         print(f"finished at {job.kimg:.1f} kimg; export with: python -m training export {folder}")
     return 0
+
+
+def _resuming(args: argparse.Namespace, folder: str) -> str:
+    """The command that goes on with a run as it was begun."""
+    command = ["python", "-m", "training", "train", "--resume", folder]
+    for name, default in KEPT.items():
+        if getattr(args, name) not in (None, default):
+            command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    return shlex.join(command)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from training.errors import TrainingError
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -18,18 +21,27 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Tensors and plain values only: no code is run from a checkpoint."""
-    return torch.load(path, map_location=device, weights_only=True)
+    """Tensors and plain values only: no code is run from a checkpoint. Raises TrainingError where it is none."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises whatever its readers meet
+        raise TrainingError(f"{path} is no checkpoint, or a broken one: torch cannot read it.") from error
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise TrainingError(f"{path} is no checkpoint of a run: it holds no recipe.")
+    return state
 
 
-def random_states() -> dict[str, Any]:
-    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Those of torch's default generators, of the CPU and of `device`."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"].cpu())
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -111,7 +111,7 @@ class _Loop:
             stopped = processes.any(bool(received))  # read once: a signal from here on waits for the next step
             done = trainer.finished or stopped
             slow = time.perf_counter() - tick_began > TICK_SECONDS
-            if not (done or self._passed(self.tick_kimg) or processes.any(slow)):
+            if not (done or self._due() or processes.any(slow)):
                 continue
 
             means = processes.average(torch.stack([sums[name] / counts[name] for name in sums]))
@@ -127,7 +127,7 @@ class _Loop:
                 **statistics,
                 **({"resolution": phase.resolution, "alpha": phase.alpha} if phase else {}),
             }
-            reason = self._look(line, done)
+            reason = self._look(line)
             alarmed = processes.any(reason is not None and trainer.recipe.monitoring.on_alarm == "stop")
             sums, counts = {}, {}
             if processes.any(done or alarmed or now - saved > self.checkpoint_seconds):
@@ -138,14 +138,17 @@ class _Loop:
             tick_began, tick_images = time.perf_counter(), trainer.images_seen
         return stopped
 
-    def _look(self, line: dict[str, Any], done: bool) -> str | None:
-        """Records a line of statistics and, where they are due, a snapshot and what its pictures show -> an alarm."""
+    def _look(self, line: dict[str, Any]) -> str | None:
+        """Records a line of statistics and, where they are due, a snapshot and what its pictures show -> an alarm.
+
+        A signal makes nothing due: the run is to be saved at once, and to go on as if there had been none.
+        """
         if self.monitor is None:
             return None
         trainer, monitoring = self.trainer, self.trainer.recipe.monitoring
-        measures_fid = self.fid is not None and (done or self._passed(monitoring.fid_kimg))
+        measures_fid = self.fid is not None and (trainer.finished or self._passed(monitoring.fid_kimg))
         alarms = []
-        if done or measures_fid or self._passed(monitoring.snapshot_kimg):
+        if trainer.finished or measures_fid or self._passed(monitoring.snapshot_kimg):
             count = max(WATCH_PICTURES, monitoring.fid_pictures if measures_fid else 0)
             pictures = trainer.pictures(count, WATCH_SEED)
             distance = self.fid(pictures[: monitoring.fid_pictures]) if self.fid and measures_fid else None
@@ -173,6 +176,11 @@ class _Loop:
         state = self.trainer.state()
         if self.first:
             checkpoint.save(self.folder / "checkpoint.pt", state | {"watch": self.watch.state_dict()})
+
+    def _due(self) -> bool:
+        """Whether a line of statistics is, or something that comes with one."""
+        monitoring = self.trainer.recipe.monitoring
+        return any(map(self._passed, (self.tick_kimg, monitoring.snapshot_kimg, monitoring.fid_kimg)))
 
     def _passed(self, every_kimg: float) -> bool:
         """Whether the last step went over a multiple of `every_kimg`."""

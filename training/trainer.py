@@ -295,21 +295,40 @@ class Trainer:
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "path_length_mean": self.path_length_mean,
             "latent_source": self.latent_source.get_state(),
-            "random": self.processes.gather(checkpoint.random_states()),  # of each process
+            "pictures": len(self.dataset),
+            "random": self.processes.gather(checkpoint.random_states(self.device)),  # of each process
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`. With another number of processes, what each draws for itself begins anew."""
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Goes on from a `state` -> whether as the run that saved it would have gone on.
+
+        With another number of processes or on another kind of device, what is drawn begins anew. Raises DataError where
+        the pictures are others.
+        """
+        self._check_data(state)
         for name in ("generator", "discriminator", "average", "generator_optimizer", "discriminator_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         for name in ("images_seen", "steps", "seconds", "git_revision"):
             setattr(self, name, state[name])
         self.path_length_mean = state["path_length_mean"].to(self.device)
-        self.latent_source.set_state(state["latent_source"].cpu())
-        if len(state["random"]) == self.processes.count:
-            checkpoint.restore_random_states(state["random"][self.processes.rank])
-        else:
-            torch.manual_seed(self.recipe.seed + self.images_seen + self.processes.rank)
+        random = state["random"]
+        if len(random) == self.processes.count and ("cuda" in random[0]) == (self.device.type == "cuda"):
+            self.latent_source.set_state(state["latent_source"].cpu())
+            checkpoint.restore_random_states(random[self.processes.rank], self.device)
+            return True
+        self.latent_source.manual_seed(self.recipe.seed + self.images_seen)
+        torch.manual_seed(self.recipe.seed + self.images_seen + self.processes.rank)
+        return False
+
+    def _check_data(self, state: dict[str, Any]) -> None:
+        known = {
+            "pictures": len(self.dataset),
+            "channels": self.dataset.channels,
+            "classes": list(self.classes) if self.classes else None,
+        }
+        for name, value in known.items():
+            if state.get(name, value) != value:  # older checkpoints do not say how many pictures there were
+                raise DataError(f"the run began with other data: its {name} were {state[name]}, and here are {value}.")
 
     def check_finite(self, statistics: dict[str, float]) -> None:
         """Raises TrainingDiverged if a statistic or a weight is not finite, naming the first."""

@@ -1,13 +1,16 @@
 """`python -m training` says what it does, and what is wrong."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from small import COMMON, DATA, OVERRIDES
 from training import checkpoint
@@ -33,10 +36,11 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
     assert process.returncode == 128 + signal.SIGINT
     run = tmp_path / "runs" / "00000-dcgan-mnist"
     assert f"SIGINT: saved at {rest.split('saved at ')[1].split()[0]} kimg; go on with: " in rest
-    assert rest.rstrip().endswith(f"python -m training train --resume {run}")
+    named = rest.rstrip().split("go on with: ")[1]
+    assert named == f"python -m training train --resume {run} --data {DATA} --threads 1 --tick-kimg 0.1"
 
     saved = (run / "checkpoint.pt").stat().st_mtime_ns
-    process = subprocess.Popen([*command, "--resume", str(run), *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, *shlex.split(named)[1:]], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     lines = (line for line in process.stdout if not line.startswith("ALARM"))  # so short a run shows no digit yet
@@ -100,6 +104,7 @@ def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: P
         (["evaluate", "nowhere"], "nowhere: has no file `model.json`."),
         (["data", "imagenet"], "`data.name` (='imagenet') must be one of mnist, fashion-mnist"),
         (["train", "dcgan-mnist", "--device", "cuda:99"], "`--device` (=cuda:99)"),
+        (["train", "dcgan-mnist", "--threads", "-1"], "`--threads` (=-1) must be at least 1."),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_1(
@@ -117,3 +122,29 @@ def test_help_needs_no_torch_and_no_second():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "train | report | export | evaluate | card | data | study" in done.stdout
     assert time.perf_counter() - began < 10
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    for name, pictures in (("begun", images), ("fewer", images[:32]), ("colours", images[..., None].repeat(3, -1))):
+        np.savez(tmp_path / f"{name}.npz", images=pictures)
+    begin = ["train", *RECIPE, "data.name=npz", "total_kimg=0.016", "--runs", str(tmp_path / "runs")]
+    assert main([*begin, "--data", str(tmp_path / "begun.npz")]) == 0
+    resume = ["train", "--resume", str(tmp_path / "runs" / "00000-dcgan-mnist"), "--data"]
+    for name, what in (("fewer", "pictures were 40, and here are 32"), ("colours", "channels were 1, and here are 3")):
+        capsys.readouterr()
+        assert main([*resume, str(tmp_path / f"{name}.npz")]) == 1
+        assert f"error: the run began with other data: its {what}." in capsys.readouterr().err
+    assert main([*resume, str(tmp_path / "begun.npz")]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint"])
+def test_a_broken_checkpoint_is_named(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    for arguments in (["train", "--resume", str(tmp_path)], ["export", str(path)]):
+        assert main(arguments) == 1
+        assert f"error: {path} is no checkpoint" in capsys.readouterr().err
+    torch.save({"weights": torch.zeros(1)}, path)
+    assert main(["export", str(path)]) == 1
+    assert f"error: {path} is no checkpoint of a run: it holds no recipe." in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Two processes are one run: the same gradients, one folder, one log, and no half checkpoint when one is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -66,7 +67,7 @@ def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path
     assert state["images_seen"] == 320
     assert len(state["random"]) == 2
     assert "2 processes" in state["device"]
-    assert len((folder / "stats.jsonl").read_text().splitlines()) == 1
+    assert [json.loads(line)["kimg"] for line in (folder / "stats.jsonl").read_text().splitlines()] == [0.16, 0.32]
 
 
 def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_path: Path):
@@ -109,6 +110,9 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_
     )
     assert resumed.stdout is not None
     resumed.stdout.readline()
+    assert resumed.stdout.readline().startswith(
+        "on other devices than it was saved on: latents and noise are drawn anew"
+    )
     assert float(resumed.stdout.readline().split("/")[0]) > state["images_seen"] / 1000 - 0.05  # a tick, rounded
     resumed.send_signal(signal.SIGINT)
     resumed.communicate(timeout=60)

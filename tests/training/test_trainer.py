@@ -1,11 +1,13 @@
 """A run that is stopped goes on as if it had not been, and one that breaks keeps what was good."""
 
+import copy
 import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,7 +99,6 @@ def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
-        state.pop("watch")  # looks only when a snapshot is due, and the end of a session is such a time
     return whole, resumed
 
 
@@ -126,7 +127,6 @@ def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_s
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
-        state.pop("watch")
     assert differences(whole, resumed) == []
 
 
@@ -178,6 +178,40 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == ["000000.2", "000000.3"]
     last = checkpoint.load(folder / "snapshots" / "000000.3.pt")
     assert differences(last, {key: job.state()[key] for key in last}) == []  # what an export needs, as it stands
+
+
+def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cache: Path):
+    job = small_trainer("dcgan-mnist", cache)
+    job.step()
+    state = job.state()
+    assert small_trainer("dcgan-mnist", cache).restore(state)
+    of_cuda = torch.zeros(16, dtype=torch.uint8)  # the form of such a generator's state
+    moved = state | {"latent_source": of_cuda, "random": [state["random"][0] | {"cuda": of_cuda}]}
+    runs = [small_trainer("dcgan-mnist", cache) for _ in range(2)]
+    assert [run.restore(copy.deepcopy(moved)) for run in runs] == [False, False]
+    assert (runs[0].steps, runs[0].images_seen) == (job.steps, job.images_seen)
+    assert differences(runs[0].step(), runs[1].step()) == []
+    assert not torch.equal(runs[0].latent_source.get_state(), job.latent_source.get_state())
+
+
+def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
+    """Looks cost time in which a cluster may lose its patience, and a run that was stopped often would have more."""
+    measured: list[float] = []
+
+    def fid(pictures: np.ndarray) -> float:
+        measured.append(job.kimg)
+        return 1.0
+
+    job = small_trainer("dcgan-mnist", cache, "monitoring.fid_kimg=0.16")
+    folder = new_run(tmp_path, job.recipe)
+    stop_after(job, 7, signal.SIGTERM)
+    with pytest.raises(loop.Interrupted):
+        loop.run(job, folder, fid=fid)
+    assert not measured
+    assert not list((folder / "snapshots").iterdir())
+    loop.run(job, folder, fid=fid)
+    assert measured == [0.16, 0.32]
+    assert sorted(path.name for path in (folder / "snapshots").iterdir()) == ["000000.2.pt", "000000.3.pt", "best.pt"]
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, cache: Path):
