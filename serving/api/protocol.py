@@ -81,11 +81,16 @@ class Protocol(HttpToolsProtocol):
         if self._in_head and self._unparsed > MAX_HEAD_BYTES:
             self._too_large = True
             self.send_400_response("")
-        elif self._receiving and self._reading is None:
-            self._reading = self.loop.call_later(self.read_timeout, self._slow)
-        elif not self._receiving and self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        elif self._receiving:
+            self._reading = self._reading or self.loop.call_later(self.read_timeout, self._slow)
+        else:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
+            if not self._unanswered and self.timeout_keep_alive_task is None:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
 
     def _parse(self, data: bytes) -> None:
         """Raises HttpParserError. An offer of another protocol (of HTTP/2 by Java's client, say) is passed over.
@@ -145,11 +150,7 @@ class Protocol(HttpToolsProtocol):
         if not self._shed:
             return super().on_message_complete()
         self._shed = False
-        if self._keep:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        else:
+        if not self._keep:
             self.transport.close()
         return None
 

@@ -186,12 +186,30 @@ def test_a_connection_may_be_idle_between_requests_for_longer_than_a_request_may
             assert response.status == 200 and response.read()
 
 
-def test_a_connection_that_is_idle_for_too_long_is_ended(serve: Serve):
-    with serve(GANYMEDE_KEEP_ALIVE="1") as server, connect(server) as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+@pytest.fixture(scope="module")
+def brief(serve: Serve) -> Iterator[Server]:
+    """A server that keeps idle connections for a second."""
+    with serve(GANYMEDE_KEEP_ALIVE="1") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("head", "late", "expected"),
+    [
+        ("GET /livez HTTP/1.1\r\nHost: x\r\n", b"", 200),
+        ("GET /livez HTTP/1.1\r\nHost: x\r\n", b"\r\n", 200),
+        (f"{HEAD.replace('application/json', 'text/plain')}Content-Length: 5\r\n", b"hello", 415),
+    ],
+)
+def test_a_connection_that_is_idle_for_too_long_is_ended(brief: Server, head: str, late: bytes, expected: int):
+    """Whatever came after the last reply: the body of what was refused from its head, or an end of line."""
+    with connect(brief) as connection:
+        connection.sendall(f"{head}\r\n".encode())
         response = http.client.HTTPResponse(connection)
         response.begin()
+        assert response.status == expected
         assert response.read() and "connection" not in response.headers, "it is kept"
+        connection.sendall(late)
         assert closed(connection)
 
 
