@@ -55,6 +55,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is not None and "." in self.client[0]:  # an IPv6 socket writes ::ffff: before those of IPv4
+            self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
         self._reading = self.loop.call_later(self.read_timeout, self._slow)
 
     def connection_lost(self, exc: Exception | None) -> None:

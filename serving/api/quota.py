@@ -46,10 +46,11 @@ class Quota:
 
 
 def _network(client: str) -> str:
-    """An IPv6 client has 2**64 addresses of its own: its network stands for it."""
+    """An IPv6 client has 2**64 addresses of its own: its network stands for it. One of IPv4 may be written as IPv6."""
     if ":" not in client:
         return client
     try:
-        return str(ipaddress.IPv6Network((client, 64), strict=False))
+        address = ipaddress.IPv6Address(client)
     except ValueError:  # the name of a key
         return client
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))

@@ -103,6 +103,17 @@ def test_over_its_quota_a_client_is_told_when_to_come_back_and_another_is_served
     assert httpx2.get(f"{closed.url}/metrics", headers=bearer("sesame-2")).status_code == 200
 
 
+def test_on_an_ipv6_socket_clients_of_ipv4_are_told_apart(serve: Serve):
+    """Those of this machine, and whom a proxy on it names: each has its quota, and is in the log by its own address."""
+    clients = {"127.0.0.2": {}, "127.0.0.3": {}, "127.0.0.1": {"X-Forwarded-For": "10.0.0.7"}}
+    with serve("--host", "::ffff:127.0.0.1", GANYMEDE_RATE_LIMIT="1") as server:
+        for address, headers in clients.items():
+            with httpx2.Client(transport=httpx2.HTTPTransport(local_address=address), timeout=30) as client:
+                assert client.post(f"{server.url}/v1/sample", json={"n": 64}, headers=headers).status_code == 200
+        named = [f'"client": "{address}"' for address in ("127.0.0.2", "127.0.0.3", "10.0.0.7")]
+        assert all(name in server.logged(*named) for name in named)
+
+
 def test_there_is_no_quota_unless_set(http: httpx2.Client):
     assert {http.post("/v1/sample", json={"n": 256}).status_code for _ in range(20)} == {200}
 

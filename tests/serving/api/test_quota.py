@@ -65,6 +65,7 @@ def test_the_addresses_of_an_ipv6_network_are_one_client_and_those_of_ipv4_are_n
     assert refused(quota, "2001:db8:1:2:ffff::9") == 1
     assert refused(quota, "2001:db8:1:3::1") is None
     assert [refused(quota, f"10.0.0.{i}") for i in range(3)] == [None] * 3
+    assert [refused(quota, f"::ffff:10.0.0.{i}") for i in range(2, 4)] == [1, None], "IPv4, as IPv6 writes it"
     assert refused(quota, "a key: with a colon") is None
 
 
