@@ -119,6 +119,15 @@ def synthesis(*, seed: int) -> bytes:
     return g.model(inputs, {"image": (TensorProto.UINT8, ["N", 3, SIZE, SIZE])})
 
 
+def noise(size: int, *, seed: int) -> bytes:
+    """z (N, 8) -> image (N, 3, size, size), of which no format makes little."""
+    g = Graph(seed)
+    colour = g.add("Reshape", g.add("Gemm", "z", g.normal(LATENT, 3), g.normal(3)), g.constant(np.array([-1, 3, 1, 1])))
+    g.image(g.add("Add", colour, g.normal(1, 3, size, size)))
+    inputs = {"z": (TensorProto.FLOAT, ["N", LATENT])}
+    return g.model(inputs, {"image": (TensorProto.UINT8, ["N", 3, size, size])})
+
+
 def write_model(folder: Path, document: dict, files: dict[str, bytes]) -> None:
     """Writes the ONNX files of a model and its `model.json`, with their sizes and hashes."""
     folder.mkdir(parents=True)

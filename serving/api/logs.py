@@ -60,6 +60,12 @@ def answered(exchange: Exchange, route: str, seconds: float) -> None:
     _lines.append(_form(time.time(), logging.getLevelName(level), exchange, route, 1000 * seconds))
 
 
+def cut(exchange: Exchange, code: str) -> None:
+    """Another line for a reply that was begun, and whose client did not get all of it."""
+    fields = {"request_id": exchange.request_id, "client": exchange.client, "code": code}
+    logger.info("%s %s cut off", exchange.method, _printable(exchange.path), extra={FIELDS: fields})
+
+
 _lines: list[str] = []
 
 

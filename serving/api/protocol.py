@@ -5,6 +5,9 @@ take its reply, keeps headers however many come, and loses the body of a request
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -16,9 +19,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.api import problems
+from serving.api import logs, problems
 from serving.api.cycle import Cycle
-from serving.api.exchange import UNDER_WAY_KEY, new_request_id
+from serving.api.exchange import SCOPE_KEY, UNDER_WAY_KEY, new_request_id
 from serving.api.problems import Problem
 
 MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
@@ -60,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         self._reading = self.loop.call_later(self.read_timeout, self._slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._reading, self._writing):
+        for timer in (self._reading, self._writing, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
         for cycle in self._unanswered:  # uvicorn tells the last one; the others' replies would go to a closed socket
@@ -90,9 +93,7 @@ class Protocol(HttpToolsProtocol):
                 self._reading.cancel()
                 self._reading = None
             if not self._unanswered and self.timeout_keep_alive_task is None:
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+                self._idle()
 
     def _parse(self, data: bytes) -> None:
         """Raises HttpParserError. An offer of another protocol (of HTTP/2 by Java's client, say) is passed over.
@@ -211,10 +212,15 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing() and self._writing is None:  # once all is taken, which may be never
             self._watch()
 
+    def _idle(self) -> None:
+        """From now on, until something comes."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # closing would wait for it to be taken
-            self.refused("slow-reader")
-            self.transport.abort()
+        if self._writing is not None:  # what is left of a large reply is looked after
+            self._idle()
+        elif self.transport.get_write_buffer_size():  # closing would wait for it to be taken
+            self._cut()
         else:
             super().timeout_keep_alive_handler()
 
@@ -266,17 +272,33 @@ class Protocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """Looks in a while how much of what is unsent was taken."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._count_unsent()
         self._writing = self.loop.call_later(self.read_timeout, self._stalled)
 
     def _stalled(self) -> None:
         """The time in which a client had to take a part of its reply is over."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent > self._unsent - MIN_PROGRESS:
-            self.refused("slow-reader")
-            self.transport.abort()
+        if self._count_unsent() > self._unsent - MIN_PROGRESS:
+            self._cut()
         else:
             self._watch()
+
+    def _count_unsent(self) -> int:
+        """Bytes, with those that the kernel holds: Linux takes more only once a third of its megabytes is free."""
+        try:
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            held = int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:  # it does not tell
+            held = 0
+        return self.transport.get_write_buffer_size() + held
+
+    def _cut(self) -> None:
+        """Ends the connection with a client that does not take its reply."""
+        self.refused("slow-reader")
+        scope = self._unanswered[0].scope if self._unanswered else self.scope
+        exchange = cast(Scope, scope).get(SCOPE_KEY)
+        if exchange is not None:
+            logs.cut(exchange, "slow-reader")
+        self.transport.abort()
 
     def _refuse(self, problem: Problem) -> None:
         self.refused(problem.code)

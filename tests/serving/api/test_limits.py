@@ -15,7 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from server import Server
+import tiny_models
+from server import Server, serving
 
 Serve = Callable[..., AbstractContextManager[Server]]
 
@@ -243,7 +244,8 @@ def test_a_slow_body_is_cut_off_though_it_goes_on(strict: Server):
 def test_who_does_not_take_replies_is_cut_off(strict: Server):
     """A hundred replies of 196 KB each are asked for at once, and none is read for some time."""
     body = b'{"model": "tiny-style", "n": 256}'
-    request = f"{HEAD}Accept: application/x-npy\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    fields = f"Accept: application/x-npy\r\nX-Request-Id: test-limits-1\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = f"{HEAD}{fields}".encode() + body
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
@@ -258,6 +260,38 @@ def test_who_does_not_take_replies_is_cut_off(strict: Server):
             pass
     assert received < 50 * 196_608
     assert 'ganymede_refused_requests_total{reason="slow-reader"} 1' in httpx2.get(f"{strict.url}/metrics").text
+    (line,) = [line for line in strict.logged("slow-reader").splitlines() if "slow-reader" in line]
+    assert json.loads(line)["request_id"] == "test-limits-1"
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of large replies, and of no patience but with who goes on."""
+    folder = tmp_path_factory.mktemp("noisy")
+    document = tiny_models.document("noise", "dcgan", channels=3, size=256)
+    tiny_models.write_model(folder / "models" / "noise", document, {"generator.onnx": tiny_models.noise(256, seed=1)})
+    settings = {"GANYMEDE_READ_TIMEOUT": "2", "GANYMEDE_KEEP_ALIVE": "1"}
+    with serving(folder / "models", folder / "log.txt", env=settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize("accept", ["application/x-npy", "image/png"])
+def test_who_takes_a_large_reply_slowly_and_steadily_gets_all_of_it(noisy: Server, accept: str):
+    """In pieces or whole, 8 or 9 MB, at 200 KB/s for longer than anything may stand still."""
+    body = b'{"n": 48}'
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", noisy.port))
+        connection.sendall(f"{HEAD}Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        began, received = time.monotonic(), 0
+        while time.monotonic() - began < 5:
+            received += len(response.read(4000))
+            time.sleep(0.02)
+        assert received + len(response.read()) == int(response.headers["content-length"]) > 7_000_000
+    assert "slow-reader" not in httpx2.get(f"{noisy.url}/metrics").text
 
 
 def test_json_may_not_be_nested_without_end(http: httpx2.Client):
