@@ -15,6 +15,7 @@ class Cycle(RequestResponseCycle):
     def __init__(self, **options: Any):
         super().__init__(**options)
         self._start: Any = None  # the message that begins the reply, until there is some of its body
+        self._until_closed = False  # is how long the body is
 
     async def send(self, message: Any) -> None:
         """Raises RuntimeError for a message that cannot be sent as HTTP; then nothing of it is."""
@@ -32,7 +33,7 @@ class Cycle(RequestResponseCycle):
         elif self.chunked_encoding:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body = chunk if more else chunk + b"0\r\n\r\n"
-        else:
+        elif not self._until_closed:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0 or (self.expected_content_length and not more):
                 raise RuntimeError("The body is not as long as `Content-Length` says.")
@@ -58,8 +59,10 @@ class Cycle(RequestResponseCycle):
         if length is not None:
             self.expected_content_length = int(length)
         elif self.scope["method"] != "HEAD" and status not in WITHOUT_BODY:
-            self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked")
+            self._until_closed = self.scope["http_version"] < "1.1"  # it knows no chunks (RFC 9112, section 6.1)
+            self.chunked_encoding = not self._until_closed
+            if self.chunked_encoding:
+                lines.append(b"transfer-encoding: chunked")
         head = b"\r\n".join(lines)
         if not head.count(b"\n") == head.count(b"\r") == len(lines) - 1:
             raise RuntimeError("A header holds the end of a line.")

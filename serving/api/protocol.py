@@ -181,7 +181,7 @@ class Protocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=self.scope["http_version"] >= "1.1" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         self.cycle = cycle

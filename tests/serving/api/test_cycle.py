@@ -34,9 +34,9 @@ class Wire(io.BytesIO):
         return self
 
 
-def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True) -> Cycle:
+def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True, version: str = "1.1") -> Cycle:
     return Cycle(
-        scope=cast(Any, {"type": "http", "method": method}),
+        scope=cast(Any, {"type": "http", "method": method, "http_version": version}),
         transport=cast(asyncio.Transport, transport),
         flow=FlowControl(cast(asyncio.Transport, transport)),
         logger=logging.getLogger(),
@@ -50,12 +50,19 @@ def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True) ->
     )
 
 
-def reply(status: int, fields: Fields, *bodies: bytes, method: str = "GET", keep_alive: bool = True) -> Transport:
+def reply(
+    status: int,
+    fields: Fields,
+    *bodies: bytes,
+    method: str = "GET",
+    keep_alive: bool = True,
+    version: str = "1.1",
+) -> Transport:
     """What is written where `bodies` are sent one after another."""
     transport = Transport()
 
     async def send() -> None:
-        its = cycle(transport, method, keep_alive)
+        its = cycle(transport, method, keep_alive, version)
         await its.send({"type": "http.response.start", "status": status, "headers": list(fields.items())})
         assert not transport.writes, "the head waits for the body"
         for i, body in enumerate(bodies):
@@ -99,6 +106,13 @@ def test_one_of_unknown_length_comes_in_chunks():
     transport = reply(200, {}, b"abc", b"", b"x" * 70_000, b"")
     response, body = read(transport)
     assert response.getheader("transfer-encoding") == "chunked" and body == b"abc" + b"x" * 70_000
+
+
+def test_to_whoever_knows_no_chunks_it_ends_with_the_connection():
+    transport = reply(200, {}, b"abc", b"", b"x" * 70_000, b"", keep_alive=False, version="1.0")
+    response, body = read(transport)
+    assert response.getheader("transfer-encoding") is None and body == b"abc" + b"x" * 70_000
+    assert transport.closed and response.getheader("connection") == "close"
 
 
 @pytest.mark.parametrize("fields", [{b"content-length": b"3"}, {}])
