@@ -195,7 +195,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse_early(self, body: bytes | None) -> bool:
         """Whether the request is answered with that: no task was made for it, and nothing else is."""
-        found = self.shed(cast(Scope, self.scope), body)
+        found = self.shed({**self.scope, "client": self._sender()}, body)
         if found is None:
             return False
         headers, document = found
@@ -205,6 +205,15 @@ class Protocol(HttpToolsProtocol):
         fields = b"".join(b"%s: %s\r\n" % field for field in [*self.server_state.default_headers, *headers.raw])
         self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (fields, document))
         return True
+
+    def _sender(self) -> tuple[str, int] | None:
+        """Who sent the request or is named by a trusted proxy: what uvicorn's middleware has for those with a task."""
+        proxies: Any = getattr(self.app, "trusted_hosts", ())
+        if self.client is None or self.client[0] not in proxies:
+            return self.client
+        named = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
+        host, port = proxies.get_trusted_client_address(named.decode("latin-1"))
+        return (host, port) if host else self.client
 
     def on_response_complete(self) -> None:
         self._unanswered.popleft()

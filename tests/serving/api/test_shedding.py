@@ -97,11 +97,13 @@ def test_it_is_told_what_the_gate_would_tell(full: Server):
 def test_it_is_counted_and_logged(full: Server, route: str):
     name = f'ganymede_requests_total{{route="{route}",method="POST",status="503"}}'
     before = counted(full, name), counted(full, 'ganymede_refused_requests_total{reason="overloaded"}')
-    id = httpx2.post(f"{full.url}{route}?a=b", json={}).headers["x-request-id"]
+    proxied = {"X-Forwarded-For": "10.0.0.7, 127.0.0.1"}
+    id = httpx2.post(f"{full.url}{route}?a=b", json={}, headers=proxied).headers["x-request-id"]
     after = counted(full, name), counted(full, 'ganymede_refused_requests_total{reason="overloaded"}')
     assert after == (before[0] + 1, before[1] + 1)
     (line,) = [json.loads(line) for line in full.logged(id).splitlines() if id in line]
     assert (line["route"], line["status"], line["code"]) == (route, 503, "overloaded")
+    assert line["client"] == "10.0.0.7", "who is behind a proxy of this machine"
     assert counted(full, "ganymede_requests_in_flight") == 1, "the scrape itself"
 
 
