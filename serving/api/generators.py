@@ -1,7 +1,10 @@
 """The models that a server holds: loaded, proven by a picture each, and answering through their batchers."""
 
 import asyncio
+import hashlib
+import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +17,45 @@ from serving.api.exchange import Exchange
 from serving.api.metrics import Metrics
 from serving.api.problems import Problem, draining, late, overloaded, unknown_model
 from serving.engine.batcher import Batcher, Closed, DeadlineExceeded, Overloaded
-from serving.engine.repository import Model, load_repository
+from serving.engine.repository import Model, ModelError, load_model, load_repository
 from serving.engine.runtime import Runtime
+
+HELD = "GANYMEDE_HELD_{pid}"
+"""The variable in which a process tells its workers what to serve: id -> digest, as JSON."""
 
 
 @cache
 def load_runtimes(folder: Path) -> tuple[Runtime, ...]:
     """Every model under `folder`, in order of id, each proved by a real inference. Raises ModelError.
 
-    Loaded once a process: what is checked before the server starts is what it then serves.
+    Loaded once a process: what is checked before the server starts is what it then serves. A worker loads what its
+    server started with, whatever has come since; where that is no longer there, it is a ModelError.
     """
-    return tuple(Runtime(model) for model in load_repository(folder).values())
+    held = os.environ.get(HELD.format(pid=os.getppid()))
+    if held is None:
+        models = [*load_repository(folder).values()]
+    else:
+        models = [_load_held(folder / id, digest) for id, digest in json.loads(held).items()]
+    return tuple(Runtime(model) for model in models)
+
+
+def hold(folder: Path) -> None:
+    """Has workers that this process starts, now or later, load what it has found itself, and lets go of that."""
+    digests = {runtime.model.id: _digest(runtime.model) for runtime in load_runtimes(folder)}
+    os.environ[HELD.format(pid=os.getpid())] = json.dumps(digests)
+    load_runtimes.cache_clear()
+
+
+def _load_held(folder: Path, digest: str) -> Model:
+    model = load_model(folder)
+    if _digest(model) != digest:
+        raise ModelError(f"{folder}: is not what it was when the server started.")
+    return model
+
+
+def _digest(model: Model) -> str:
+    """Of all that its model.json says, the sha256 of its files included."""
+    return hashlib.sha256(json.dumps(model.document).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

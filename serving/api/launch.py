@@ -24,7 +24,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from serving.api import counters, logs, tracing
 from serving.api.balance import Board
-from serving.api.generators import load_runtimes
+from serving.api.generators import hold, load_runtimes
 from serving.api.keys import Keys, KeysError
 from serving.api.protocol import Protocol
 from serving.api.settings import Settings
@@ -87,7 +87,7 @@ def serve(host: str, port: int, settings: Settings) -> int:
             signal.signal(number, lambda number, _: None if server.started else os._exit(128 + number))
         server.run(sockets=listeners)
         return 0 if server.started else 1
-    load_runtimes.cache_clear()  # the workers load their own
+    hold(models)
     return _supervise(config, listener)
 
 
@@ -101,7 +101,7 @@ def application() -> ASGIApp:
 
     try:
         load_runtimes(settings.models)
-    except ModelError as error:  # of a worker that is started again: a model was changed in the meantime
+    except ModelError as error:  # of a worker that is started again: a model was changed or taken away meanwhile
         logger.error("%s", error)
         sys.exit(STARTUP_FAILURE)
     supervisor = parent_process()

@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema
 from serving.api import logs, routes, tracing
 from serving.api.exchange import Exchange
 from serving.api.gate import Gate
-from serving.api.generators import Generators, load_runtimes
+from serving.api.generators import Generators, hold
 from serving.api.health import Health
 from serving.api.keys import Keys
 from serving.api.metrics import Metrics
@@ -107,10 +107,9 @@ class Ganymede:
     def check() -> None:
         """Before any worker starts: a model that cannot be served is one line, and no server."""
         try:
-            load_runtimes(settings.models)
+            hold(settings.models)
         except ModelError as error:
             raise BentoMLException(str(error)) from None
-        load_runtimes.cache_clear()
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -1,5 +1,6 @@
 """Ends, wanted and not: nothing that was accepted is lost, and what is left is a server or none, never half of one."""
 
+import json
 import os
 import shutil
 import signal
@@ -108,3 +109,33 @@ def test_a_worker_that_cannot_start_again_ends_the_server(repository_folder: Pat
         assert server.process.wait(30) == 1
     said = (tmp_path / "log.txt").read_text()
     assert "`generator.onnx` has 1000 bytes, where `model.json` says" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_started_again_serves_what_its_server_started_with(repository_folder: Path, tmp_path: Path):
+    """A model was copied beside the others since, and another is being copied; one that was changed ends the server."""
+    models = Path(shutil.copytree(repository_folder, tmp_path / "models", ignore=shutil.ignore_patterns("tiny-style")))
+
+    def told() -> list[str]:
+        return [model["id"] for model in httpx2.get(f"{server.url}/v1/models").json()["models"]]
+
+    with serving(models, tmp_path / "log.txt", "--workers", "2") as server:
+        wait(lambda: ready_workers(server) == 2, 30)
+        shutil.copytree(repository_folder / "tiny-style", models / "tiny-style")
+        (models / "tiny-half").mkdir()
+        shutil.copy(repository_folder / "tiny-cgan" / "model.json", models / "tiny-half")
+        before = workers(server.process.pid)
+        os.kill(min(before), signal.SIGKILL)
+        wait(lambda: len(workers(server.process.pid) - {min(before)}) == 2, 30)
+        wait(lambda: ready_workers(server) == 2, 30)
+        assert [told() for _ in range(16)] == [["tiny-cgan", "tiny-dcgan"]] * 16
+        rename(models / "tiny-dcgan")
+        os.kill(max(before), signal.SIGKILL)
+        assert server.process.wait(30) == 1
+    said = (tmp_path / "log.txt").read_text()
+    assert "tiny-dcgan: is not what it was when the server started." in said and "Traceback" not in said
+
+
+def rename(model: Path) -> None:
+    document = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(document | {"name": "Another"}))

@@ -1,6 +1,8 @@
 """What a request is told when its model takes no more work, or too long."""
 
 import asyncio
+import os
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +11,14 @@ from typing import Any
 import pytest
 
 from serving.api.exchange import Exchange
-from serving.api.generators import Generator
+from serving.api.generators import Generator, hold, load_runtimes
 from serving.api.metrics import Metrics
 from serving.api.operations import Operations
 from serving.api.problems import Problem
 from serving.api.schemas import SampleBody
 from serving.engine import generation
 from serving.engine.batcher import Batcher
-from serving.engine.repository import load_model
+from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
 
 
@@ -120,3 +122,29 @@ def test_a_request_is_told_where_its_time_went(runtime: Runtime):
 
     one, seconds = asyncio.run(timed())
     assert one.times.queue >= 0 and 0 < one.times.compute <= seconds
+
+
+def test_a_worker_loads_what_its_server_found_and_nothing_that_came_since(
+    repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    models = Path(shutil.copytree(repository_folder, tmp_path / "models", ignore=shutil.ignore_patterns("tiny-style")))
+    monkeypatch.setattr(os, "environ", {})
+    hold(models)
+    shutil.copytree(repository_folder / "tiny-style", models / "tiny-style")
+    (models / "tiny-half").mkdir()
+
+    def loaded() -> list[str]:
+        load_runtimes.cache_clear()
+        return [runtime.model.id for runtime in load_runtimes(models)]
+
+    with pytest.raises(ModelError, match="tiny-half"):
+        loaded()  # as a server of its own
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    assert loaded() == ["tiny-cgan", "tiny-dcgan"]
+    shutil.copy(repository_folder / "tiny-cgan" / "model.json", models / "tiny-dcgan")
+    shutil.copy(repository_folder / "tiny-cgan" / "generator.onnx", models / "tiny-dcgan")
+    with pytest.raises(ModelError, match=r"tiny-dcgan: is not what it was when the server started\."):
+        loaded()
+    shutil.rmtree(models / "tiny-dcgan")
+    with pytest.raises(ModelError, match=r"tiny-dcgan: has no file `model\.json`\."):
+        loaded()
