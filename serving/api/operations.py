@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from serving.api import replies
 from serving.api.exchange import Exchange
@@ -13,7 +14,7 @@ from serving.api.generators import Generator, Generators
 from serving.api.negotiation import negotiate
 from serving.api.problems import FieldError, Problem, invalid
 from serving.api.quota import Quota
-from serving.api.replies import Fields, Order, Packer
+from serving.api.replies import Fields, Order, Packer, Streamed
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
 from serving.api.validation import parse_json
 from serving.engine import generation, images
@@ -67,24 +68,24 @@ class Operations:
 
     async def draw(self, exchange: Exchange, generator: Generator, order: Order, headers: Fields) -> Response:
         """The pictures of a plan as a reply with `headers`. Raises Problem 503, or 504 within `exchange.in_time`."""
-        plan, content = order.plan, None
+        plan = order.plan
         exchange.images = len(plan)
         if self._quota is not None:
             self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
-        with self._packer.reserve(order):
+        with ExitStack() as room:
+            room.enter_context(self._packer.reserve(order))
             pictures = await generator.draw(_inputs(order), exchange)
-            if not order.streams:
+            if order.streams:
+                pieces = self._packer.stream(order, pictures, exchange.deadline)
+                response = Streamed(pieces, order.media_type, room.pop_all())
+                if order.media_type == replies.NPY:
+                    response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(pictures)))
+            else:
                 began = time.monotonic()
                 content = await self._packer.pack(order, *_split(plan, pictures))
                 exchange.encode = time.monotonic() - began
+                response = Response(content, media_type=order.media_type)
         generator.metrics.drawn(generator.model.id, exchange)
-        if content is not None:
-            response = Response(content, media_type=order.media_type)
-        else:
-            pieces = self._packer.stream(order, pictures, exchange.deadline)
-            response = StreamingResponse(pieces, media_type=order.media_type)
-            if order.media_type == replies.NPY:
-                response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(pictures)))
         response.raw_headers += replies.headers(plan)
         response.raw_headers.append((b"server-timing", exchange.server_timing.encode()))
         response.raw_headers += headers

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from serving import __version__
 from serving.api.generators import retry_after
@@ -31,7 +33,8 @@ MAX_PIXEL_BYTES = 2**26
 """Of all pictures of a reply, enlarged and before they are packed: 256 digits at scale 16 pass."""
 
 MAX_PENDING_BYTES = 2**28
-"""Of the pixels of all replies under way: four of the largest. It bounds the memory that replies take."""
+"""Of the pixels of all replies under way: four of the largest. It bounds the memory that replies take. Those of
+INLINE_BYTES wait for none of them, of which some may be slow in being taken."""
 
 INLINE_BYTES = 2**16
 """Packing runs at about 70 MB/s: up to here it is done within a millisecond, and another thread would cost more."""
@@ -80,7 +83,7 @@ class Packer:
     @contextmanager
     def reserve(self, order: Order) -> Iterator[None]:
         """Room for a reply's pixels, from before they are drawn. Raises Problem 503 where there is none."""
-        if self._pending + order.size > MAX_PENDING_BYTES:
+        if order.size > max(INLINE_BYTES, MAX_PENDING_BYTES - self._pending):
             raise overloaded(retry_after(self._pending / (self._threads * self._bytes_per_second)))
         self._pending += order.size
         try:
@@ -106,15 +109,24 @@ class Packer:
     async def stream(self, order: Order, pictures: np.ndarray, deadline: float) -> AsyncIterator[bytes | memoryview]:
         """`encoding.pieces`, several at a time. Ends with Problem 504 where the next would be late."""
         pieces = encoding.pieces(order.plan, pictures, order.layout, order.format)
-        if order.media_type == NPY:  # nothing is to be packed
-            for piece in pieces:
-                yield piece
-            return
         loop, began = asyncio.get_running_loop(), time.monotonic()
-        while chunk := await loop.run_in_executor(self._pool, _together, pieces):
+        packed = order.media_type != NPY
+        while chunk := await loop.run_in_executor(self._pool, _together, pieces) if packed else next(pieces, b""):
             yield chunk
             if time.monotonic() > deadline:
                 raise late(deadline - began)
+
+
+class Streamed(StreamingResponse):
+    """A reply that is sent as it is packed. `room` is left when it was sent, or will not be."""
+
+    def __init__(self, pieces: AsyncIterator[bytes | memoryview], media_type: str, room: ExitStack):
+        super().__init__(pieces, media_type=media_type)
+        self._room = room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._room:
+            await super().__call__(scope, receive, send)
 
 
 def _together(pieces: Iterator[bytes | memoryview]) -> bytes:

@@ -3,13 +3,24 @@
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
+from serving.api import replies as module
+from serving.api.exchange import Exchange
+from serving.api.generators import Generator
+from serving.api.metrics import Metrics
+from serving.api.operations import Operations
 from serving.api.problems import Problem
-from serving.api.replies import JSON, NPY, ZIP, Order, Packer
+from serving.api.replies import JSON, NPY, PNG, ZIP, Order, Packer
+from serving.api.schemas import SampleBody
 from serving.engine import encoding, generation
+from serving.engine.batcher import Batcher
 from serving.engine.encoding import Layout
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
@@ -43,7 +54,94 @@ def test_the_pieces_are_the_file(plan: generation.Plan, pictures: np.ndarray, me
     assert format == "npy" or len(pieces) > 1
 
 
-def test_a_late_one_ends_before_its_time(plan: generation.Plan, pictures: np.ndarray):
+@pytest.mark.parametrize("media_type", [ZIP, NPY])
+def test_a_late_one_ends_before_its_time(plan: generation.Plan, pictures: np.ndarray, media_type: str):
     with pytest.raises(Problem) as caught:
-        asyncio.run(sent(plan, pictures, ZIP, time.monotonic()))
+        asyncio.run(sent(plan, pictures, media_type, time.monotonic()))
     assert caught.value.code == "deadline-exceeded"
+
+
+class Wire:
+    """A client: what it is sent, and its leaving. It takes the head, and nothing more unless it `reads`."""
+
+    def __init__(self, *, reads: bool = False):
+        self.taken = 0
+        self.waits, self.left, self._reads = asyncio.Event(), asyncio.Event(), reads
+
+    async def receive(self) -> Message:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.taken += len(message.get("body", b""))
+        if not self._reads and "body" in message:
+            self.waits.set()
+            await asyncio.Future()
+
+
+@pytest.mark.parametrize("media_type", [ZIP, NPY])
+def test_it_has_its_room_until_it_is_sent_or_nobody_waits_for_it(
+    runtime: Runtime, media_type: str, monkeypatch: pytest.MonkeyPatch
+):
+    body = SampleBody.model_validate({"model": runtime.model.id, "n": 256, "seed": 7})
+
+    async def scenario() -> None:
+        generator = Generator(runtime, Batcher(runtime), Metrics(None))
+        models: Any = SimpleNamespace(get=lambda id: generator)
+        operations = Operations(models, None)
+
+        async def asked(accept: str = media_type) -> Response:
+            return await operations.answer(Exchange.within("/v1/sample", 30), body, accept)
+
+        async def full() -> bool:
+            try:
+                await asked(PNG)
+            except Problem as problem:
+                return problem.code == "overloaded"
+            return False
+
+        reply, wire = await asked(), Wire(reads=True)
+        assert await full(), "before it is sent"
+        await reply({"type": "http"}, wire.receive, wire.send)
+        assert wire.taken > 100_000 and not await full()
+
+        reply, wire = await asked(), Wire()
+        sending = asyncio.create_task(reply({"type": "http"}, wire.receive, wire.send))
+        await wire.waits.wait()
+        assert await full(), "while its client takes nothing"
+        wire.left.set()
+        await sending
+        assert not await full()
+
+        reply, wire = await asked(), Wire()
+        wire.left.set()
+        await reply({"type": "http"}, wire.receive, wire.send)
+        assert not await full(), "the client had left"
+
+        reply, wire = await asked(), Wire()
+        sending = asyncio.create_task(reply({"type": "http"}, wire.receive, wire.send))
+        await wire.waits.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert not await full(), "the server ends"
+
+        reply = await asked()
+        assert await full()
+        del reply
+        assert not await full(), "it was never begun"
+        await generator.batcher.close()
+
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 256 * 16 * 16 * 3)
+    asyncio.run(scenario())
+
+
+def test_a_small_reply_needs_no_room_that_others_have(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    packer = Packer()
+    plans = [generation.sample(runtime, n=n, seed=7) for n in (256, 4)]
+    large, small = (Order(plan, Layout(columns=16), NPY) for plan in plans)
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", large.size)
+    with packer.reserve(large):
+        with packer.reserve(small):
+            pass
+        with pytest.raises(Problem, match="More work is waiting"), packer.reserve(large):
+            pass
