@@ -70,10 +70,10 @@ class Operations:
         """The pictures of a plan as a reply with `headers`. Raises Problem 503, or 504 within `exchange.in_time`."""
         plan = order.plan
         exchange.images = len(plan)
-        if self._quota is not None:
-            self._quota.charge(exchange.client, len(plan) - 1)  # the gate took one
         with ExitStack() as room:
             room.enter_context(self._packer.reserve(order))
+            if self._quota is not None:  # what is refused costs the one that the gate took
+                self._quota.charge(exchange.client, len(plan) - 1)
             pictures = await generator.draw(_inputs(order), exchange)
             if order.streams:
                 pieces = self._packer.stream(order, pictures, exchange.deadline)

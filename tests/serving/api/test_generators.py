@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from serving.api import replies
 from serving.api.exchange import Exchange
 from serving.api.generators import Generator, hold, load_runtimes
 from serving.api.metrics import Metrics
 from serving.api.operations import Operations
 from serving.api.problems import Problem
+from serving.api.quota import Quota
 from serving.api.schemas import SampleBody
 from serving.engine import generation
 from serving.engine.batcher import Batcher
@@ -86,6 +88,30 @@ def test_no_latents_are_drawn_for_a_request_that_is_refused(runtime: Runtime, mo
     with pytest.raises(Problem) as refused:
         asyncio.run(ask())
     assert (refused.value.status, drawn) == (503, [])
+
+
+@pytest.mark.parametrize(("waiting", "room"), [(64, 2**20), (0, 0)], ids=["queue", "replies"])
+def test_what_is_refused_is_not_charged_for(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, waiting: int, room: int):
+    monkeypatch.setattr(replies, "MAX_PENDING_BYTES", room)
+    quota = Quota(64, lambda: 1000.0)
+
+    async def ask() -> None:
+        generator = generator_of(runtime, max_queue=64)
+        models: Any = SimpleNamespace(get=lambda id: generator)
+        body = SampleBody.model_validate({"n": 64, "scale": 4, "model": runtime.model.id})
+        one = exchange()
+        quota.check(one.client)  # as the gate does
+        try:
+            with generator.reserve(waiting):
+                await Operations(models, quota).answer(one, body, None)
+        finally:
+            await generator.batcher.close()
+
+    for _ in range(3):
+        with pytest.raises(Problem) as refused:
+            asyncio.run(ask())
+        assert (refused.value.status, refused.value.code) == (503, "overloaded")
+    quota.check(exchange().client)
 
 
 def test_a_server_that_ends_is_503(runtime: Runtime):
