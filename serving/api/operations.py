@@ -12,7 +12,7 @@ from serving.api import replies
 from serving.api.exchange import Exchange
 from serving.api.generators import Generator, Generators
 from serving.api.negotiation import negotiate
-from serving.api.problems import FieldError, Problem, invalid
+from serving.api.problems import FieldError, Problem, invalid, quote
 from serving.api.quota import Quota
 from serving.api.replies import Fields, Order, Packer, Streamed
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
@@ -129,19 +129,34 @@ def _generator(generators: Generators, body: Body) -> Generator:
     """The model that is named, or the first that can do what is asked."""
     if body.model is not None:
         return generators.get(body.model)
-    able, what = _needs(body)
-    generator = generators.first(able)
+    needs = _needs(body)
+    generator = generators.first(lambda model: all(able(model) for able, _ in needs))
     if generator is None:
-        raise Problem(404, "unknown-model", f"No model here {what}.")
+        raise Problem(404, "unknown-model", f"No model here {' and '.join(what for _, what in needs)}.")
     return generator
 
 
-def _needs(body: Body) -> tuple[Callable[[Model], bool], str]:
+def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
+    """What a model must be able to do, and in words."""
     if isinstance(body, DigitsBody):
-        return generation.draws_digits, "draws the ten digits"
+        return [(generation.draws_digits, "draws the ten digits")]
     if isinstance(body, StyleMixBody):
-        return lambda model: model.style is not None, "mixes styles"
-    return lambda model: True, "makes pictures"
+        return [(_has_styles, "mixes styles")]
+    assert isinstance(body, SampleBody | InterpolateBody)
+    needs: list[tuple[Callable[[Model], bool], str]] = []
+    if isinstance(body, InterpolateBody) and body.space == "w":
+        needs.append((_has_styles, 'has a `space` "w"'))
+    if body.truncation is not None:
+        needs.append((_has_styles, "takes `truncation`"))
+    if (labels := body.labels) is not None:
+        needs.append(
+            (lambda model: generation.has_classes(model, labels), f"has the classes of `labels` (={quote(labels)})")
+        )
+    return needs
+
+
+def _has_styles(model: Model) -> bool:
+    return model.style is not None
 
 
 def _plan(generator: Generator, body: Body) -> tuple[Plan, Layout]:

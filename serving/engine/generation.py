@@ -74,6 +74,12 @@ def draws_digits(model: Model) -> bool:
     return sorted(model.classes or ()) == list(DIGITS)
 
 
+def has_classes(model: Model, labels: Label | Sequence[Label]) -> bool:
+    """Whether a model has the classes that `labels` name or number."""
+    classes = model.classes or ()
+    return {*classes, *range(len(classes))}.issuperset([labels] if isinstance(labels, int | str) else labels)
+
+
 def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed: int) -> Plan:
     """Pictures of `digits`, read left to right, in `rows` variations, row by row.
 
