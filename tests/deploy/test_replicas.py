@@ -18,7 +18,7 @@ import pytest
 from benchmarks.replicas import proxy
 from faults.load import Load
 from processes import wait
-from server import Server, free_port, running, serve
+from server import Server, free_port, running, serve, serving
 from serving.client import Client
 from tools import needs
 
@@ -150,3 +150,21 @@ def test_a_stream_of_the_client_does_not_notice(replicas: Replicas):
             expected = [picture.array for picture in other.stream("tiny-dcgan", n=6_000, seed=7)]
     replicas.servers[0].process.wait()
     assert np.array_equal(np.stack(seen), np.stack(expected))
+
+
+def test_whom_a_request_is_from_the_proxy_alone_says(repository_folder: Path, tmp_path: Path):
+    """Also to a service that believes all it is told: a client chooses no identity, and so no rate of its own."""
+    settings = {"FORWARDED_ALLOW_IPS": "*", "GANYMEDE_RATE_LIMIT": "1", "GANYMEDE_DRAIN": "0"}
+    port = free_port()
+    with (
+        serving(repository_folder, tmp_path / "log.txt", env=settings) as server,
+        proxy([port, server.port, free_port()], tmp_path / "haproxy.txt"),
+    ):
+
+        def ask(source: str, claimed: str) -> int:
+            transport = httpx2.HTTPTransport(local_address=source)
+            with httpx2.Client(transport=transport, headers={"X-Forwarded-For": claimed}) as client:
+                return client.post(f"http://127.0.0.1:{port}/v1/sample", json={"n": 64}).status_code
+
+        assert [ask("127.0.0.1", f"10.0.0.{i}") for i in range(3)] == [200, 429, 429]
+        assert ask("127.0.0.2", "127.0.0.1") == 200, "another client has its own rate"
