@@ -177,8 +177,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()  # two that are bound can still fall out over this
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}, port {port}: {error.strerror}.") from error
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "this is no host's name"
+        raise ListenError(f"cannot listen on {host}, port {port}: {why}.") from error
     return listener
 
 

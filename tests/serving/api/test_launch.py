@@ -18,9 +18,11 @@ import pictures
 from server import ROOT, free_port, serve, serving
 
 
-def refused(models: Path, port: int) -> str:
+def refused(models: Path, port: int, *options: str) -> str:
     """What a start that must fail prints; exit code 1."""
-    done = subprocess.run(serve(models, port), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        serve(models, port, *options), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     return done.stderr
 
@@ -47,6 +49,12 @@ def test_a_port_that_is_taken_is_one_line_and_no_server(repository_folder: Path)
         port = other.getsockname()[1]
         (line,) = refused(repository_folder, port).splitlines()
     assert f"127.0.0.1, port {port}" in line and "in use" in line
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_host_that_cannot_be_one_is_one_line_and_no_server(repository_folder: Path, host: str):
+    (line,) = refused(repository_folder, free_port(), "--host", host).splitlines()
+    assert f"cannot listen on {host}, port" in line and line.endswith(": this is no host's name.")
 
 
 def test_the_command_that_it_prints_works(repository_folder: Path, tmp_path: Path):
