@@ -18,7 +18,7 @@ from serving.api.problems import late, overloaded
 from serving.engine import encoding
 from serving.engine.cpus import available_cpus
 from serving.engine.encoding import Layout
-from serving.engine.generation import Plan
+from serving.engine.generation import Plan, RequestError
 
 PNG, JPEG, WEBP, GIF = "image/png", "image/jpeg", "image/webp", "image/gif"
 ZIP, NPY, JSON = "application/zip", "application/x-npy", "application/json"
@@ -68,7 +68,16 @@ class Order:
 
     def check_size(self) -> None:
         """Raises RequestError where the reply would be larger than the server makes, or its format can hold."""
-        encoding.check_size(self.plan, self.layout, self.format, max_bytes=MAX_PIXEL_BYTES)
+        if self.size > MAX_PIXEL_BYTES:
+            spec, layout = self.plan.model.image, self.layout
+            found = f"{len(self.plan)} pictures of {spec.width} x {spec.height} pixels"
+            if self.media_type != NPY:
+                found += f" at `scale` (={layout.scale})"
+            if layout.is_grid(self.format):
+                found += f" and `columns` (={layout.columns})"
+            most = f"{MAX_PIXEL_BYTES // 2**20} MiB of pixels"
+            raise RequestError("/scale", f"{found} pass {most}; ask for fewer or smaller ones.")
+        encoding.check_size(self.plan, self.layout, self.format)
 
 
 class Packer:

@@ -24,6 +24,9 @@ from serving.engine.png import png
 ONE_PICTURE = ("png", "jpeg", "webp", "gif")
 """The formats that show all pictures of a plan as one, or one after another."""
 
+ANIMATIONS = ("gif", "webp")
+"""Those that show one after another, where that is asked for."""
+
 PIECES = ("npy", "zip", "json")
 """The formats that are written picture by picture."""
 
@@ -42,39 +45,33 @@ class Layout:
     scale: int = 1
     animation: Animation | None = None
 
+    def is_grid(self, format: str) -> bool:
+        """Whether the pictures are side by side, and not each by itself or one after another."""
+        return format in ONE_PICTURE and not (self.animation and format in ANIMATIONS)
 
-def check_size(plan: Plan, layout: Layout, format: str, *, max_bytes: int | None = None) -> None:
-    """Raises RequestError where all pixels together, one byte a channel, pass `max_bytes`, or a side the format's."""
-    spec, scale = plan.model.image, layout.scale
-    if max_bytes is not None and pixel_bytes(plan, layout, format) > max_bytes:
-        found = f"{len(plan)} pictures of {spec.width} x {spec.height} pixels"
-        if format != "npy":
-            found += f" at `scale` (={scale}) and `columns` (={layout.columns})"
-        raise RequestError("/scale", f"{found} pass {max_bytes // 2**20} MiB of pixels; ask for fewer or smaller ones.")
-    if format == "npy":
-        return
-    width, height = _size(plan, layout)
-    if layout.animation and format in ("gif", "webp"):
-        width, height = spec.width * scale, spec.height * scale
+
+def check_size(plan: Plan, layout: Layout, format: str) -> None:
+    """Raises RequestError where a side passes what the format can hold."""
+    width, height = _size(plan, layout, format)
     if format in ONE_PICTURE and max(width, height) > images.MAX_SIDE[format]:
-        found = f"`scale` (={scale}) and `columns` (={layout.columns}) make {width} x {height} pixels"
+        found = f"`scale` (={layout.scale}) and `columns` (={layout.columns}) make {width} x {height} pixels"
         raise RequestError("/columns", f"{found}; a side in {format} must be at most {images.MAX_SIDE[format]}.")
 
 
 def pixel_bytes(plan: Plan, layout: Layout, format: str) -> int:
     """All pixels of a reply, one byte a channel, before they are packed."""
-    spec = plan.model.image
-    if format == "npy":
-        return len(plan) * spec.width * spec.height * spec.channels
-    width, height = _size(plan, layout)
-    return width * height * spec.channels
+    width, height = _size(plan, layout, format)
+    return width * height * plan.model.image.channels * (1 if layout.is_grid(format) else len(plan))
 
 
-def _size(plan: Plan, layout: Layout) -> tuple[int, int]:
-    """Width and height of all pictures as one."""
-    edge = 0 if plan.sources is None else 1
-    columns, rows = layout.columns + edge, -(-len(plan) // layout.columns) + edge
-    return columns * plan.model.image.width * layout.scale, rows * plan.model.image.height * layout.scale
+def _size(plan: Plan, layout: Layout, format: str) -> tuple[int, int]:
+    """Width and height of the grid, or else of each picture."""
+    spec, columns, rows = plan.model.image, 1, 1
+    if layout.is_grid(format):
+        edge = 0 if plan.sources is None else 1
+        columns, rows = layout.columns + edge, -(-len(plan) // layout.columns) + edge
+    scale = 1 if format == "npy" else layout.scale
+    return columns * spec.width * scale, rows * spec.height * scale
 
 
 def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
@@ -82,7 +79,7 @@ def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout:
     if format in PIECES:
         return b"".join(pieces(plan, pictures, layout, format))
     pictures = images.enlarge(pictures, layout.scale)
-    if layout.animation and format in ("gif", "webp"):
+    if layout.animation and format in ANIMATIONS:
         animate = images.gif if format == "gif" else images.webp_animation
         return animate(pictures, fps=layout.animation.fps, loop=layout.animation.loop)
     if sources is not None:

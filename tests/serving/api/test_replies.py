@@ -61,6 +61,15 @@ def test_the_frames_of_an_animation_are_not_side_by_side(plan: MakePlan, media_t
     assert refused(plan(256, 64, 3), Layout(256, 2, Animation(25, True)), media_type) is None
 
 
+@pytest.mark.parametrize("media_type", [ZIP, JSON, NPY, GIF])
+def test_columns_count_where_they_show(plan: MakePlan, media_type: str):
+    """One picture in a row of 256 is white but for that one, where there is a row."""
+    layout = Layout(256, 16, Animation(25, True) if media_type == GIF else None)
+    assert Order(plan(1, 64, 3), layout, media_type).size == 64 * 64 * 3 * (1 if media_type == NPY else 16 * 16)
+    assert refused(plan(1, 64, 3), layout, media_type) is None
+    assert refused(plan(1, 64, 3), layout, PNG) == "/scale"
+
+
 def test_the_sources_of_a_style_mix_count(plan: MakePlan):
     assert refused(plan(256, 500, 1), Layout(16, 1), PNG) is None  # 64,000,000 of 67,108,864
     assert refused(plan(256, 500, 1, sources=32), Layout(16, 1), PNG) == "/scale"
