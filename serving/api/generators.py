@@ -54,8 +54,9 @@ def _load_held(folder: Path, digest: str) -> Model:
 
 
 def _digest(model: Model) -> str:
-    """Of all that its model.json says, the sha256 of its files included."""
-    return hashlib.sha256(json.dumps(model.document).encode()).hexdigest()
+    """Of all that its model.json says, the sha256 of its files included; not of its figures, measured at any time."""
+    document = {name: value for name, value in model.document.items() if name != "metrics"}
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

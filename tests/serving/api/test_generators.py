@@ -1,6 +1,7 @@
 """What a request is told when its model takes no more work, or too long."""
 
 import asyncio
+import json
 import os
 import shutil
 import time
@@ -166,6 +167,9 @@ def test_a_worker_loads_what_its_server_found_and_nothing_that_came_since(
     with pytest.raises(ModelError, match="tiny-half"):
         loaded()  # as a server of its own
     monkeypatch.setattr(os, "getppid", os.getpid)
+    document = json.loads((models / "tiny-dcgan" / "model.json").read_text())
+    measured = {"name": "fid", "value": 1.0, "protocol": "as ever"}
+    (models / "tiny-dcgan" / "model.json").write_text(json.dumps(document | {"metrics": [measured]}))
     assert loaded() == ["tiny-cgan", "tiny-dcgan"]
     shutil.copy(repository_folder / "tiny-cgan" / "model.json", models / "tiny-dcgan")
     shutil.copy(repository_folder / "tiny-cgan" / "generator.onnx", models / "tiny-dcgan")
