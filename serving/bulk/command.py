@@ -19,8 +19,10 @@ def generate(args: argparse.Namespace, models: Path) -> int:
     """Makes, goes on with, checks or estimates a data set; says what came of it. Raises BulkError."""
     store = Store(_directory(args.out))
     engine = _engine(args.engine or ["local"], args.model, models, args.workers)
-    begun = run.begun_with(store)
-    seed = args.seed if args.seed is not None else (begun or {}).get("seed", None)
+    begun = run.begun_with(store) or {}
+    seed = args.seed if args.seed is not None else begun.get("seed")
+    if seed is None and args.part:
+        raise BulkError("`part` needs `seed`, the same for all parts.")
     job = plan(
         engine.subject,
         n=args.n,

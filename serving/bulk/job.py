@@ -3,6 +3,8 @@
 Engines, workers and the order of things are no part of a job, so a shard is the same file whoever made it.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -79,6 +81,11 @@ class Job:
             "truncation": self.truncation,
             "versions": {"ganymede": __version__} | self._encoders(),
         }
+
+    @property
+    def sha256(self) -> str:
+        """Of its settings. Shards say by it whose they are."""
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
 
     def _encoders(self) -> dict[str, str]:
         """The libraries that packed the pictures: other versions may pack them into other bytes."""

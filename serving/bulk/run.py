@@ -46,13 +46,16 @@ def begun_with(store: Store) -> dict[str, Any] | None:
     """The settings a directory was begun with, None where it was not. Raises BulkError where they cannot be read."""
     try:
         text = store.read(SETTINGS)
-        return None if text is None else dict(json.loads(text))
+        if text is None:
+            return None
+        match json.loads(text):
+            case {"seed": int()} as found:
+                return found
     except OSError as error:
         raise BulkError(f"{store.url} cannot be read: {error.strerror or error}.") from error
     except ValueError:
-        raise BulkError(
-            f"{store.url}: {SETTINGS} is damaged; delete it to begin anew with the settings given."
-        ) from None
+        pass
+    raise BulkError(f"{store.url}: {SETTINGS} is damaged; delete it, and go on with the settings it was begun with.")
 
 
 def generate(
@@ -78,7 +81,7 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
     _settle(job, store)
     store.clean()
     shards = [shard for shard in job.shards() if shard.number % part.of == part.number]
-    there = _there(store, shards)
+    there = _there(job, store, shards)
     damaged: list[str] = []
     if verify:
         damaged = _damaged(store, [there[number] for number in sorted(there)])
@@ -90,10 +93,15 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
         if todo:
             with closing(engine(job, todo, store)) as made:
                 for statistics in made:
+                    if statistics.job != job.sha256:
+                        raise BulkError(
+                            f"{statistics.shard.name} was made with other versions than {SETTINGS} names; "
+                            "its machine needs those."
+                        )
                     there[statistics.shard.number] = statistics
                     progress.shard(statistics)
         # Of several parts, whichever is last finds the others' shards there.
-        whole = _finish(job, store, there if part.of == 1 else _there(store, job.shards()))
+        whole = _finish(job, store, there if part.of == 1 else _there(job, store, job.shards()))
     finally:
         progress.end()
         store.clean()
@@ -105,8 +113,8 @@ def _settle(job: Job, store: Store) -> None:
     wanted = json.loads(json.dumps(job.settings()))
     found = begun_with(store)
     if found is None:
-        store.write(SETTINGS, (json.dumps(wanted, indent=1) + "\n").encode())
-        return
+        store.create(SETTINGS, (json.dumps(wanted, indent=1) + "\n").encode())
+        found = begun_with(store) or {}  # another may have been quicker
     differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
     if differing:
         told = "; ".join(
@@ -119,16 +127,18 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _there(store: Store, shards: Sequence[Shard]) -> dict[int, Statistics]:
-    """By number, those of `shards` that are there, by their statistics and their files' sizes.
+def _there(job: Job, store: Store, shards: Sequence[Shard]) -> dict[int, Statistics]:
+    """By number, those of `shards` that are there, by their job's statistics and their files' sizes.
 
     Whether the files hold what they should, `verify` finds out.
     """
-    sizes = store.sizes()
+    sizes, wanted = store.sizes(), job.sha256
     known = {
         found.shard: found
         for found in map(Statistics.parse, store.read_all(f"{OWN}/shards").values())
-        if found is not None and all(sizes.get(name) in (-1, digest.bytes) for name, digest in found.files.items())
+        if found is not None
+        and found.job == wanted
+        and all(sizes.get(name) in (-1, digest.bytes) for name, digest in found.files.items())
     }
     return {shard.number: known[shard] for shard in shards if shard in known}
 

@@ -64,6 +64,7 @@ class Tally:
 class Statistics:
     """A whole shard's. It is written after the shard's files are in place: where it is, they were."""
 
+    job: str  # the sha256 of its settings, there where it was made
     shard: Shard
     files: dict[str, Digest]
     tally: Tally
@@ -85,7 +86,7 @@ class Statistics:
     def document(self) -> bytes:
         tally = asdict(self.tally)
         labels = {str(label): count for label, count in sorted(self.tally.labels.items())}
-        return _json(self.entry() | self.tally.summary() | {"tally": tally | {"labels": labels}})
+        return _json({"job": self.job} | self.entry() | self.tally.summary() | {"tally": tally | {"labels": labels}})
 
     @classmethod
     def parse(cls, document: bytes) -> "Statistics | None":
@@ -94,7 +95,7 @@ class Statistics:
             found = json.loads(document)
             files = {entry["file"]: Digest(int(entry["bytes"]), str(entry["sha256"])) for entry in found["files"]}
             tally = found["tally"] | {"labels": {int(k): int(v) for k, v in found["tally"]["labels"].items()}}
-            return cls(Shard(found["shard"], found["start"], found["n"]), files, Tally(**tally))
+            return cls(found["job"], Shard(found["shard"], found["start"], found["n"]), files, Tally(**tally))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -65,6 +65,19 @@ class Store:
             path.write_bytes(data)
             self.commit(path, name)
 
+    def create(self, name: str, data: bytes) -> None:
+        """Writes it unless it is there: of two at once the first stays, or, where there are no hard links, the last."""
+        with self.staging() as folder:
+            path = folder / name.rpartition("/")[2]
+            path.write_bytes(data)
+            if self._local:
+                _sync(path)
+                Path(self._path(name)).parent.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):
+                    os.link(path, self._path(name))
+            if self.read(name) is None:
+                self.commit(path, name)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of this machine for what is not whole yet; it goes with all that is still in it."""

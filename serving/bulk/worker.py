@@ -24,7 +24,8 @@ class Worker:
                     writer.add(batch.start, batch.pictures, batch.labels)
                     tally.add(batch.pictures, batch.labels)
                 writer.close()
-                statistics = Statistics(shard, {name: digest(folder / name) for name in writer.files}, tally)
+                files = {name: digest(folder / name) for name in writer.files}
+                statistics = Statistics(self._job.sha256, shard, files, tally)
                 # Written before anything is in place: a disk that is full now leaves no shard without its statistics.
                 (folder / "statistics").write_bytes(statistics.document())
                 for name in writer.files:

@@ -48,6 +48,15 @@ def test_parts_made_anywhere_in_any_order_are_the_whole(generate: Any, tmp_path:
     assert contents(whole) == contents(parts)
 
 
+def test_parts_need_a_seed_that_is_given_until_they_have_begun(generate: Any, tmp_path: Path):
+    words = ["tiny-dcgan", "-n", 40, "--shard-size", 20, "--out", tmp_path / "out"]
+    said = generate(*words, "--part", "0/2", code=1)
+    assert "`part` needs `seed`, the same for all parts" in said.stderr and not (tmp_path / "out").exists()
+    generate(*words, "--part", "0/2", "--seed", 7)
+    generate(*words, "--part", "1/2")
+    assert manifest(tmp_path / "out")["seed"] == 7
+
+
 def test_a_shard_does_not_depend_on_the_range_it_is_cut_from(generate: Any, tmp_path: Path):
     """The second shard of a longer range is the first of one that starts there."""
     generate("tiny-style", "-n", 60, "--seed", 7, "--shard-size", 30, "--out", tmp_path / "a")

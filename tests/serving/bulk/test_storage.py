@@ -1,6 +1,8 @@
 """What lies elsewhere is the same as what lies here, and nothing is ever seen half-written."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,62 @@ def test_what_is_damaged_elsewhere_is_found_and_made_again(repository_folder: Pa
     outcome = make(job(model, "files"), store, model, verify=True)
     assert outcome.damaged == ("shard-000001",) and (outcome.made, outcome.kept) == (2, 1)
     assert {path: elsewhere.cat_file(path) for path in elsewhere.find("/bucket/set")} == before
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_of_two_that_begin_at_once_one_is_told(repository_folder: Path, tmp_path: Path, elsewhere: Watched, place: str):
+    model = repository_folder / "tiny-cgan"
+    url = {"here": str(tmp_path), "elsewhere": "watched://bucket/set"}[place]
+
+    class Slow(Store):
+        """Another run begins between its look and its word."""
+
+        def create(self, name: str, data: bytes) -> None:
+            super().create(name, data.replace(b'"seed": 7', b'"seed": 8'))
+            super().create(name, data)
+
+    with pytest.raises(BulkError, match="was begun with other settings: `seed` was 8 and is 7"):
+        make(job(model, "npy"), Slow(url), model)
+
+
+@pytest.mark.parametrize("damage", ["{", "[1, 2]", "[]", "null", "{}"])
+def test_damaged_settings_are_told_and_without_them_the_same_job_goes_on(
+    repository_folder: Path, tmp_path: Path, damage: str
+):
+    model, store = repository_folder / "tiny-cgan", Store(str(tmp_path))
+    make(job(model, "npy"), store, model)
+    before = contents(tmp_path)
+    (tmp_path / "_ganymede" / "settings.json").write_text(damage)
+    with pytest.raises(BulkError, match=r"_ganymede/settings.json is damaged; delete it, and go on"):
+        make(job(model, "npy"), store, model)
+    (tmp_path / "_ganymede" / "settings.json").unlink()
+    assert make(job(model, "npy"), store, model).kept == 3
+    assert contents(tmp_path) == before
+
+
+def test_shards_of_another_job_are_not_taken_for_those_of_this_one(repository_folder: Path, tmp_path: Path):
+    """Whatever the settings have come to say: their numbers, ranges and, of bare pixels, sizes are the same."""
+    model = repository_folder / "tiny-cgan"
+    seven = job(model, "npy")
+    eight = replace(seven, seed=8)
+    for each in (seven, eight):
+        make(each, Store(str(tmp_path / str(each.seed))), model)
+    shutil.copy(tmp_path / "8" / "_ganymede" / "settings.json", tmp_path / "7" / "_ganymede")
+    assert make(eight, Store(str(tmp_path / "7")), model).made == 3
+    assert contents(tmp_path / "7") == contents(tmp_path / "8")
+
+
+def test_a_machine_with_other_versions_is_told(repository_folder: Path, tmp_path: Path):
+    model = repository_folder / "tiny-cgan"
+
+    def engine(job: Job, shards: Any, store: Store) -> Any:
+        with pytest.MonkeyPatch.context() as there:
+            there.setattr("serving.bulk.job.__version__", "0.0.0")
+            made = Worker(job, LocalSource(model), store).make(shards[0])
+        yield made
+
+    with pytest.raises(BulkError, match=r"shard-000000 was made with other versions than _ganymede"):
+        generate(job(model, "npy"), Store(str(tmp_path)), engine)
 
 
 def test_a_store_that_nobody_knows_is_told():
