@@ -62,6 +62,8 @@ def _engine(words: list[str], model: str, models: Path, workers: int | None) -> 
 
 def _directory(text: str) -> str:
     """A URL as it is; a path made whole, for workers whose folder may be another."""
+    if not text:
+        raise BulkError("`out` is empty; give a folder or a URL.")
     return text if "://" in text else str(Path(text).absolute())
 
 

@@ -1,7 +1,7 @@
 """A data set, from its settings to its manifest: what is there is kept, and what is missing is made."""
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -113,8 +113,16 @@ def _settle(job: Job, store: Store) -> None:
     wanted = json.loads(json.dumps(job.settings()))
     found = begun_with(store)
     if found is None:
+        stranger = _stranger(job, store)
+        found = begun_with(store)  # another may have been quicker, and it is that one's
+        if stranger and found is None:
+            raise BulkError(
+                f"{store.url} holds {stranger}, which is not of this data set; give another directory, "
+                "or the settings that it was made with."
+            )
+    if found is None:
         store.create(SETTINGS, (json.dumps(wanted, indent=1) + "\n").encode())
-        found = begun_with(store) or {}  # another may have been quicker
+        found = begun_with(store) or {}
     differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
     if differing:
         told = "; ".join(
@@ -127,18 +135,31 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _stranger(job: Job, store: Store) -> str | None:
+    """What is in the way in a directory without settings: none of `job`'s files, and called as they are."""
+    ours = {name for statistics in _known(job, store) for name in statistics.files}
+    taken = (name for name in sorted(store.sizes()) if name.startswith("shard-") or (name == MANIFEST and not ours))
+    return next((name for name in taken if name not in ours), None)
+
+
+def _known(job: Job, store: Store) -> Iterator[Statistics]:
+    wanted = job.sha256
+    for document in store.read_all(f"{OWN}/shards").values():
+        found = Statistics.parse(document)
+        if found is not None and found.job == wanted:
+            yield found
+
+
 def _there(job: Job, store: Store, shards: Sequence[Shard]) -> dict[int, Statistics]:
     """By number, those of `shards` that are there, by their job's statistics and their files' sizes.
 
     Whether the files hold what they should, `verify` finds out.
     """
-    sizes, wanted = store.sizes(), job.sha256
+    sizes = store.sizes()
     known = {
         found.shard: found
-        for found in map(Statistics.parse, store.read_all(f"{OWN}/shards").values())
-        if found is not None
-        and found.job == wanted
-        and all(sizes.get(name) in (-1, digest.bytes) for name, digest in found.files.items())
+        for found in _known(job, store)
+        if all(sizes.get(name) in (-1, digest.bytes) for name, digest in found.files.items())
     }
     return {shard.number: known[shard] for shard in shards if shard in known}
 

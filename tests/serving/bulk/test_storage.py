@@ -155,6 +155,51 @@ def test_shards_of_another_job_are_not_taken_for_those_of_this_one(repository_fo
     assert contents(tmp_path / "7") == contents(tmp_path / "8")
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "shard-000000.tar", "shard-000000/picture.png", "shard-9.zip"])
+def test_a_folder_that_holds_others_files_is_refused(repository_folder: Path, tmp_path: Path, name: str):
+    model = repository_folder / "tiny-cgan"
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("somebody's")
+    with pytest.raises(BulkError, match=f" holds {name.partition('/')[0]}, which is not of this data set"):
+        make(job(model, "webdataset"), Store(str(tmp_path)), model)
+    assert contents(tmp_path) == {name: b"somebody's"}
+
+
+def test_other_files_are_left_alone(repository_folder: Path, tmp_path: Path):
+    model = repository_folder / "tiny-cgan"
+    (tmp_path / "README.md").write_text("somebody's")
+    assert make(job(model, "webdataset"), Store(str(tmp_path)), model).whole
+    assert (tmp_path / "README.md").read_text() == "somebody's"
+
+
+def test_another_seed_is_refused_where_the_settings_were_deleted(repository_folder: Path, tmp_path: Path):
+    model, store = repository_folder / "tiny-cgan", Store(str(tmp_path))
+    make(job(model, "webdataset"), store, model)
+    (tmp_path / "_ganymede" / "settings.json").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(BulkError, match=r" holds manifest.json, which is not of this data set"):
+        make(replace(job(model, "webdataset"), seed=8), store, model)
+    assert contents(tmp_path) == before
+
+
+def test_what_an_equal_run_has_begun_meanwhile_is_no_strangers(repository_folder: Path, tmp_path: Path):
+    model = repository_folder / "tiny-cgan"
+
+    class Slow(Store):
+        """Another run leaves a shard, without its statistics yet, before the first list."""
+
+        def sizes(self) -> dict[str, int]:
+            make(job(model, "npy"), Store(str(tmp_path)), model)
+            shutil.rmtree(tmp_path / "_ganymede" / "shards")
+            return super().sizes()
+
+    assert make(job(model, "npy"), Slow(str(tmp_path)), model).whole
+
+
+def test_an_empty_directory_name_is_told(generate: Any):
+    assert "`out` is empty" in generate("tiny-dcgan", "--out", "", code=1).stderr
+
+
 def test_a_machine_with_other_versions_is_told(repository_folder: Path, tmp_path: Path):
     model = repository_folder / "tiny-cgan"
 
