@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,15 +35,17 @@ class Store:
     """A directory. Names within it have forward slashes."""
 
     def __init__(self, url: str):
-        """Raises BulkError where fsspec does not know how to reach it."""
+        """A path is taken as it is, brackets and colons too. Raises BulkError where fsspec cannot reach a URL."""
         self.url = url
         try:
-            fs, root = fsspec.url_to_fs(url)
+            fs, root = fsspec.url_to_fs(url) if "://" in url else (LocalFileSystem(), os.path.abspath(url))
         except (ImportError, ValueError) as error:
             raise BulkError(f"`out` (={url}) cannot be reached: {error}.") from None
         self._fs: Any = fs
         self._root: str = root.rstrip("/")
         self._local = isinstance(fs, LocalFileSystem)
+        if not self._local and has_magic(root):
+            raise BulkError(f"`out` (={url}) has one of `*?[` in it, which would mean many places there.")
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
         self._atomic = bool(protocols & OBJECT_STORES)
 
@@ -56,6 +59,8 @@ class Store:
     def read_all(self, folder: str) -> dict[str, bytes]:
         """Every file of a folder, by name; remote ones are asked for together."""
         found = self._list(folder)
+        if self._local:  # where `cat` would take brackets for a pattern
+            return {name: data for name in found if (data := self.read(f"{folder}/{name}")) is not None}
         contents = self._fs.cat(list(found.values()), on_error="omit") if found else {}
         return {name: contents[path] for name, path in found.items() if path in contents}
 

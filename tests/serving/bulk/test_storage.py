@@ -213,6 +213,20 @@ def test_a_machine_with_other_versions_is_told(repository_folder: Path, tmp_path
         generate(job(model, "npy"), Store(str(tmp_path)), engine)
 
 
+@pytest.mark.parametrize("name", ["a[1]", "b::c", "d*e?"])
+@pytest.mark.parametrize("format", ["npy", "files"])
+def test_a_path_may_hold_any_signs(repository_folder: Path, tmp_path: Path, name: str, format: str):
+    model, store = repository_folder / "tiny-cgan", Store(str(tmp_path / name))
+    assert make(job(model, format), store, model).made == 3
+    assert make(job(model, format), store, model, verify=True).kept == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_pattern_elsewhere_is_told(elsewhere: Watched):
+    with pytest.raises(BulkError, match=r"`out` \(=watched://bucket/\[1\]\) has one of"):
+        Store("watched://bucket/[1]")
+
+
 def test_a_store_that_nobody_knows_is_told():
     with pytest.raises(BulkError, match=r"`out` \(=nowhere://x\) cannot be reached"):
         Store("nowhere://x")
