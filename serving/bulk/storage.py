@@ -5,6 +5,7 @@ is staged on this machine and uploaded: an object store shows an object when it 
 a temporary name first.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import has_magic
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -24,6 +25,7 @@ from serving.bulk.errors import BulkError
 OWN = "_ganymede"  # Arrow and Spark pass over names that begin so
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}  # an upload is atomic, a rename a copy
 CHUNK = 1 << 20
+LOCK = "lock"  # in each folder of staging
 
 
 class Digest(NamedTuple):
@@ -90,23 +92,28 @@ class Store:
             with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
                 yield Path(folder)
             return
-        parent = Path(self._path(f"{OWN}/staging"))
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{socket.gethostname()}.{os.getpid()}.", dir=parent))
+        folder, lock = _staging_in(Path(self._path(f"{OWN}/staging")))
         try:
-            yield folder
+            with lock:
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clean(self) -> None:
-        """Removes what processes of this machine that are no more have left in staging."""
+        """Removes what processes of this machine, by its name, that are no more have left in staging.
+
+        The living hold locks. Where the file system has none, or for another user's, nothing is removed.
+        """
         if not self._local:
             return
-        for folder in Path(self._path(f"{OWN}/staging")).glob(f"{socket.gethostname()}.*"):
-            if not _runs(int(folder.name.split(".")[-2])):
-                shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            Path(self._path(f"{OWN}/staging")).rmdir()
+        for folder in Path(self._path(f"{OWN}/staging")).glob("*"):
+            if folder.name.rpartition(".")[0] != socket.gethostname():
+                continue
+            with suppress(OSError):
+                with (folder / LOCK).open("wb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                folder.rmdir()  # NFS keeps a file that is open
 
     def commit(self, path: Path, name: str) -> None:
         """Puts a whole file, or folder of files, of this machine in its place, over what is there."""
@@ -195,19 +202,18 @@ def _combined(digests: dict[str, Digest]) -> Digest:
     return Digest(sum(found.bytes for found in digests.values()), hashlib.sha256(lines.encode()).hexdigest())
 
 
-def _runs(pid: int) -> bool:
-    """Whether there is such a process. One that was killed may stay in the table for seconds, until it is collected."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]  # proc(5)
-    except OSError:  # it has just gone; or this is no Linux
-        return not Path("/proc/self").exists()
-    return state not in ("Z", "X")
+def _staging_in(parent: Path) -> tuple[Path, BinaryIO]:
+    """A new folder, and its lock, which is held until it is closed or this process ends."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{socket.gethostname()}.", dir=parent))
+        with suppress(FileNotFoundError):  # another's `clean` found it before it was locked
+            lock = (folder / LOCK).open("wb")
+            with suppress(OSError):  # no locks here: then `clean` takes nothing
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / LOCK).exists():
+                return folder, lock
+            lock.close()
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,11 @@
 """What lies elsewhere is the same as what lies here, and nothing is ever seen half-written."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from directories import contents
+from server import ROOT
 from serving.bulk.engines import Local
 from serving.bulk.errors import BulkError
 from serving.bulk.job import Job, plan
@@ -225,6 +231,35 @@ def test_a_path_may_hold_any_signs(repository_folder: Path, tmp_path: Path, name
 def test_a_pattern_elsewhere_is_told(elsewhere: Watched):
     with pytest.raises(BulkError, match=r"`out` \(=watched://bucket/\[1\]\) has one of"):
         Store("watched://bucket/[1]")
+
+
+def test_only_what_the_dead_of_this_machine_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A process of another container of the same name lives, though its number is none here."""
+    store, host = Store(str(tmp_path)), socket.gethostname()
+    staging = tmp_path / "_ganymede" / "staging"
+    dead = f"from serving.bulk.storage import *\nwith Store({store.url!r}).staging():\n os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", dead], cwd=ROOT, check=False).returncode == 9
+    assert len(list(staging.iterdir())) == 1
+    monkeypatch.setattr("os.getpid", lambda: 2**22 + 1)  # more than there can be
+    with store.staging() as living:
+        (staging / f"{host}.domain.{os.getpid()}.left").mkdir()
+        Store(store.url).clean()
+        assert {path.name for path in staging.iterdir()} == {living.name, f"{host}.domain.{os.getpid()}.left"}
+
+
+def test_a_folder_that_is_cleaned_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store, mkdtemp = Store(str(tmp_path)), tempfile.mkdtemp
+    made: list[str] = []
+
+    def slow(**options: Any) -> str:
+        made.append(mkdtemp(**options))
+        if len(made) < 3:
+            store.clean()
+        return made[-1]
+
+    monkeypatch.setattr("tempfile.mkdtemp", slow)
+    with store.staging() as folder:
+        assert str(folder) == made[2] and [Path(path).exists() for path in made] == [False, False, True]
 
 
 def test_a_store_that_nobody_knows_is_told():
