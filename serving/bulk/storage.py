@@ -5,6 +5,7 @@ is staged on this machine and uploaded: an object store shows an object when it 
 a temporary name first.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -116,14 +117,12 @@ class Store:
                 folder.rmdir()  # NFS keeps a file that is open
 
     def commit(self, path: Path, name: str) -> None:
-        """Puts a whole file, or folder of files, of this machine in its place, over what is there."""
+        """Puts a whole file, or folder of files, from `staging` in its place, over what is there."""
         target = self._path(name)
         if self._local:
             _sync(path)
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir() and Path(target).exists():
-                shutil.rmtree(target)
-            os.replace(path, target)
+            _replace(path, target)
         elif path.is_dir():
             # No store renames a folder at once: the shard counts once its statistics are there, which come after.
             self.remove(name)
@@ -153,12 +152,11 @@ class Store:
         """Read anew, whole. None where it is not there."""
         self._fs.invalidate_cache()
         try:
-            info = self._fs.info(self._path(name))
-        except FileNotFoundError:
+            if self._fs.info(self._path(name))["type"] != "directory":
+                return self._digest_of(self._path(name))
+            return _combined({file: self._digest_of(path) for file, path in self._list(name).items()})
+        except FileNotFoundError:  # or another run has just replaced it
             return None
-        if info["type"] != "directory":
-            return self._digest_of(self._path(name))
-        return _combined({file: self._digest_of(path) for file, path in self._list(name).items()})
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -214,6 +212,18 @@ def _staging_in(parent: Path) -> tuple[Path, BinaryIO]:
             if (folder / LOCK).exists():
                 return folder, lock
             lock.close()
+
+
+def _replace(path: Path, target: str) -> None:
+    """A folder does not take the place of another: that goes to staging first, unless another run was quicker."""
+    while True:
+        try:
+            return os.replace(path, target)
+        except OSError as error:
+            if not path.is_dir() or error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        with suppress(FileNotFoundError):
+            os.replace(target, Path(tempfile.mkdtemp(dir=path.parent)) / path.name)
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,26 @@ def test_a_folder_that_is_cleaned_before_it_is_locked_is_made_anew(tmp_path: Pat
     monkeypatch.setattr("tempfile.mkdtemp", slow)
     with store.staging() as folder:
         assert str(folder) == made[2] and [Path(path).exists() for path in made] == [False, False, True]
+
+
+def test_equal_folders_that_are_put_in_place_at_once_do_not_hinder_each_other(tmp_path: Path):
+    """Nor one that reads them meanwhile: at worst it finds them damaged."""
+    store = Store(str(tmp_path))
+
+    def put() -> None:
+        for _ in range(20):
+            with store.staging() as folder:
+                (folder / "shard").mkdir()
+                for i in range(20):
+                    (folder / "shard" / str(i)).write_text("")
+                store.commit(folder / "shard", "shard")
+
+    with ThreadPoolExecutor(4) as pool:
+        puts = [pool.submit(put) for _ in range(4)]
+        while not all(put.done() for put in puts):
+            store.digest("shard")
+        assert [put.result() for put in puts] == [None] * 4
+    assert contents(tmp_path) == {f"shard/{i}": b"" for i in range(20)}
 
 
 def test_a_store_that_nobody_knows_is_told():
