@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -131,7 +132,7 @@ class Store:
             self._fs.put_file(str(path), target)
         else:
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            partial = f"{self._path(OWN)}/staging/{path.name}.{os.getpid()}"
+            partial = f"{self._path(OWN)}/staging/{path.name}.{secrets.token_hex(8)}"
             self._fs.makedirs(partial.rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(path), partial)
             self._fs.mv(partial, target)

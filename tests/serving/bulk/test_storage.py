@@ -99,6 +99,14 @@ def test_elsewhere_a_file_has_another_name_until_it_is_whole(repository_folder: 
     assert elsewhere.written[-1] == "/bucket/set/manifest.json"
 
 
+def test_no_two_uploads_have_one_name(elsewhere: Watched):
+    """Nor of two machines, whose processes may have one number."""
+    for _ in range(2):
+        Store("watched://bucket/set").write("manifest.json", b"{}")
+    uploads = [name for name in elsewhere.written if "/_ganymede/staging/" in name]
+    assert len(set(uploads)) == 2
+
+
 def test_an_object_store_is_given_each_object_once(repository_folder: Path, elsewhere: Watched, monkeypatch: Any):
     monkeypatch.setattr("serving.bulk.storage.OBJECT_STORES", {"watched"})
     model = repository_folder / "tiny-cgan"
