@@ -7,6 +7,7 @@ process goes, its end of the pipes goes with it, and the workers end: none is le
 import gc
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from serving.bulk.statistics import Statistics
 from serving.bulk.storage import Store
 from serving.bulk.worker import Worker
 
-END_SECONDS = 5  # in which a worker that is told to end does
+END_SECONDS = 5  # in which workers that are told to end do
 MOST_LOSSES = 3  # of workers at one shard: what kills each of them will kill the next
 # Not forked: threads of ONNX Runtime and of the client do not survive that.
 CONTEXT = multiprocessing.get_context("spawn")
@@ -41,13 +42,6 @@ class Hand:
     def give(self, shard: Shard) -> None:
         self.shard = shard
         self.pipe.send(shard)
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.join(END_SECONDS)
-        self.process.kill()  # one that waits for a server hears nothing
-        self.process.join()
-        self.pipe.close()
 
 
 def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, workers: int) -> Generator[Statistics]:
@@ -70,7 +64,7 @@ def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, wor
                     losses[shard.number] = losses.get(shard.number, 0) + 1
                     if losses[shard.number] >= MOST_LOSSES:
                         raise BulkError(_lost(hand, shard)) from None
-                    hand.end()
+                    _end([hand])
                     hands[hands.index(hand)] = hand = _hire(job, store, source)
                     hand.give(shard)
                     continue
@@ -81,8 +75,7 @@ def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, wor
                     hand.give(todo.popleft())
                 yield outcome
     finally:
-        for hand in hands:
-            hand.end()
+        _end(hands)
 
 
 def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
@@ -98,6 +91,20 @@ def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return Hand(process, ours)
+
+
+def _end(hands: Sequence[Hand]) -> None:
+    """All of them together: a scheduler waits for some seconds, however many workers there are."""
+    for hand in hands:
+        hand.process.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    for hand in hands:
+        hand.process.join(max(0, deadline - time.monotonic()))
+    for hand in hands:
+        hand.process.kill()  # one that waits for a server hears nothing
+    for hand in hands:
+        hand.process.join()
+        hand.pipe.close()
 
 
 def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:

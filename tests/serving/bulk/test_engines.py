@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ import pytest
 
 from directories import contents, manifest
 from fault_proxy import Fault, proxied
+from processes import workers
 from server import Server
+from serving.bulk.engines import Local
+from serving.bulk.job import plan
+from serving.bulk.storage import Store
 
 FORMATS = ["webdataset", "parquet", "npy", "files"]
 
@@ -99,6 +105,23 @@ def test_a_server_that_fails_is_made_up_for_by_another(generate: Any, server: Se
     generate(*job("webdataset"), "--out", tmp_path / "remote", "--engine", "server", server.url, second.url)
     assert contents(tmp_path / "local") == contents(tmp_path / "remote")
     assert second.connections > 1, "it was asked"
+
+
+def test_workers_that_hear_nothing_are_ended_together(
+    repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serving.bulk.processes.END_SECONDS", 1)
+    engine = Local(repository_folder / "tiny-dcgan", workers=4)
+    job = plan(engine.subject, n=100_000, seed=7, shard_size=100)
+    made = engine(job, job.shards(), Store(str(tmp_path)))
+    next(made)
+    pids = workers(os.getpid())
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    made.close()
+    assert len(pids) == 4 and time.monotonic() - began < 4, "not one after another"
+    assert not workers(os.getpid())
 
 
 def test_without_any_server_it_is_one_line_and_exit_code_1(generate: Any, tmp_path: Path):
