@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"ganymede: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as shells have it
+    except KeyboardInterrupt as error:
+        return 128 + (error.args[0] if error.args else signal.SIGINT)  # as shells have it
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +158,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     """One file or a data set, as `-o` or `--out` says; what is for the other is refused, not ignored."""
+    signal.signal(signal.SIGTERM, _interrupt)  # which the first process of a container would not hear
     if (args.output is None) == (args.out is None):
         raise CommandError("give either `-o FILE`, for one file, or `--out DIR`, for a data set.")
     other = DATA_SET_OPTIONS if args.out is None else FILE_OPTIONS
@@ -166,6 +167,11 @@ def _generate(args: argparse.Namespace) -> int:
             option = name.replace("_", "-")
             raise CommandError(f"`--{option}` is for {'`--out DIR`' if args.out is None else '`-o FILE`'}.")
     return _generate_file(args) if args.out is None else _generate_data_set(args)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """As Ctrl-C does, so that workers end and nothing stays staged."""
+    raise KeyboardInterrupt(number)
 
 
 def _generate_data_set(args: argparse.Namespace) -> int:
@@ -182,7 +188,7 @@ def _generate_data_set(args: argparse.Namespace) -> int:
         raise CommandError(f"a data set needs the `bulk` extra, `pip install 'ganymede[bulk]'`: {error}.") from None
     except KeyboardInterrupt:
         print("ganymede: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        raise
 
 
 def _generate_file(args: argparse.Namespace) -> int:

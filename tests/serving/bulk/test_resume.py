@@ -102,16 +102,20 @@ def test_sigkill_of_everything_at_once_leaves_what_the_same_command_mends(
     assert [path for path in whole if found[path] != whole[path]] == []
 
 
-@pytest.mark.parametrize("to_all", [True, False], ids=["the group", "the command alone"])
-def test_ctrl_c_is_one_line_and_nothing_half_made(
-    generate: Any, start: Any, tmp_path: Path, whole: dict[str, bytes], to_all: bool
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)],
+    ids=["Ctrl-C to the group", "Ctrl-C to the command alone", "SIGTERM"],
+)
+def test_an_interruption_is_one_line_and_nothing_half_made(
+    generate: Any, start: Any, tmp_path: Path, whole: dict[str, bytes], number: signal.Signals, to_all: bool
 ):
     process = start(tmp_path)
     pids = workers(process.pid)
     assert pids and all(blocks_sigint(pid) for pid in pids), "a terminal's Ctrl-C reaches the command alone"
-    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    (os.killpg if to_all else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert err.endswith("ganymede: interrupted; the same command goes on\n") and "Traceback" not in err
     assert_gone(pids)
     assert not list(tmp_path.glob("_ganymede/staging/*"))
