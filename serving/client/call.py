@@ -1,6 +1,7 @@
 """One call, from its first attempt to its result or its error: all that the two clients do alike, without any I/O."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ from serving.client.errors import (
     status_error,
 )
 from serving.client.requests import Request
-from serving.client.retries import pause
+from serving.client.retries import PATIENCE, pause, told_to_wait
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ class Call(Generic[T]):
     request: Request[T]
     options: Options
     id: str = field(default_factory=lambda: secrets.token_hex(16))  # sent, so that even a lost reply has one
-    attempts: int = 0
+    failures: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -49,10 +51,12 @@ class Call(Generic[T]):
 
     def pause_after(self, error: GanymedeError) -> float:
         """Seconds to wait before the next attempt. Raises `error` where there is none."""
-        seconds = pause(error, self.attempts) if self.attempts < self.options.retries else None
+        told = told_to_wait(error) > 0
+        left = self.began + PATIENCE - time.monotonic() if told else self.options.retries - self.failures
+        seconds = pause(error, self.failures) if left > 0 and self.options.retries else None
         if seconds is None:
             raise error
-        self.attempts += 1
+        self.failures += not told
         return seconds
 
     def lost(self, base_url: object, error: httpx2.RequestError) -> TransportError:

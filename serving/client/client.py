@@ -43,7 +43,8 @@ class Client:
         """base_url and api_key: GANYMEDE_BASE_URL and GANYMEDE_API_KEY unless given, and http://127.0.0.1:3000.
 
         timeout: seconds an attempt may take. retries: attempts after the first, where the failure may pass: a broken
-        connection, or 408, 409, 429 and 5xx.
+        connection, or 408, 409, 429 and 5xx. Unless they are 0, a refusal that says when to come back, within two
+        minutes, uses up none of them: the call does come back, for ten minutes.
         """
         self._options = Options(timeout, retries)
         self._http = httpx2.Client(base_url=connection.address(base_url), headers=connection.headers(api_key))

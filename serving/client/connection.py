@@ -19,7 +19,7 @@ DEFAULT_RETRIES = 2
 @dataclass(frozen=True)
 class Options:
     timeout: float = DEFAULT_TIMEOUT  # seconds an attempt may take
-    retries: int = DEFAULT_RETRIES  # attempts after the first
+    retries: int = DEFAULT_RETRIES  # attempts after the first; with 0, no refusal is waited for either
 
     def __post_init__(self) -> None:
         if not self.timeout > 0:

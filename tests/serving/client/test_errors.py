@@ -1,6 +1,7 @@
 """One class a status, each with what a caller needs to act; and when a request is sent again."""
 
 import pickle
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -19,7 +20,10 @@ from serving.client import (
     TimeoutError,
     UnavailableError,
     errors,
+    requests,
 )
+from serving.client.call import Call
+from serving.client.connection import Options
 from serving.client.errors import BY_STATUS, status_error
 from serving.client.retries import pause
 
@@ -131,15 +135,35 @@ def test_pauses_double_from_half_a_second_to_eight_with_jitter():
         assert most / 2 <= min(pauses) < 0.6 * most and 0.9 * most < max(pauses) <= most
 
 
-def test_a_retry_after_is_waited_for_up_to_two_minutes():
-    assert pause(full(100), 0) == 100
-    assert pause(full(120), 5) == 120
+def test_a_retry_after_is_waited_for_up_to_two_minutes_and_not_by_all_to_the_same_moment():
+    for seconds, attempt in ((100, 0), (120, 5)):
+        pauses = [pause(full(seconds), attempt) or 0 for _ in range(200)]
+        assert seconds <= min(pauses) < seconds + 0.1 and seconds + 0.4 < max(pauses) <= seconds + 0.5
     assert pause(full(121), 0) is None
     assert 0.25 <= (pause(full(0), 0) or 0) <= 0.5, "at once is never"
 
 
 def full(retry_after: float | None) -> Any:
     return UnavailableError("full", status=503, code="overloaded", retry_after=retry_after)
+
+
+def test_a_refusal_that_says_when_to_come_back_uses_up_no_retry():
+    call = Call(requests.models(), Options(retries=2))
+    for error in [ConnectionError("gone"), *[full(7)] * 20, ConnectionError("gone"), full(7)]:
+        assert call.pause_after(error) > 0
+    for error in (ConnectionError("gone"), full(None), full(0)):
+        with pytest.raises(GanymedeError) as caught:
+            call.pause_after(error)
+        assert caught.value is error
+
+
+def test_who_is_told_again_and_again_comes_back_for_ten_minutes_and_without_retries_never():
+    for call in (
+        Call(requests.models(), Options(), began=time.monotonic() - 600),
+        Call(requests.models(), Options(60, 0)),
+    ):
+        with pytest.raises(UnavailableError):
+            call.pause_after(full(7))
 
 
 def test_a_client_over_its_quota_waits_and_gets_its_pictures(serve: Any, connect: Any):
@@ -149,6 +173,15 @@ def test_a_client_over_its_quota_waits_and_gets_its_pictures(serve: Any, connect
             client.with_options(retries=0).sample("tiny-dcgan", seed=7)
         assert caught.value.retry_after and caught.value.code == "rate-limited"
         assert len(client.sample("tiny-dcgan", seed=7)) == 1
+
+
+def test_a_stream_through_a_rate_limit_takes_as_long_as_the_limit_says(serve: Any, connect: Any):
+    """Pages in flight share the quota: whichever comes first sends the others away once more."""
+    with serve(GANYMEDE_RATE_LIMIT="60") as server, connect(server.url) as client:
+        began = time.monotonic()
+        found = list(client.stream("tiny-dcgan", n=360, seed=7, page=60, in_flight=6))
+        assert [picture.index for picture in found] == list(range(360))
+        assert time.monotonic() - began > 3
 
 
 def test_a_key_opens_a_server_that_asks_for_one_and_shows_nowhere(
