@@ -1,23 +1,33 @@
 """Where a worker has its pictures from: a model in its own process, or servers. Both give the same pictures."""
 
+import logging
+import random
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from serving.bulk.errors import BulkError
 from serving.bulk.job import Job, Shard, Subject
-from serving.client import Client, GanymedeError, ServerError, TransportError
+from serving.client import Client, GanymedeError, RateLimitedError
+from serving.client.retries import FIRST_PAUSE, LONGEST_PAUSE, may_pass, told_to_wait
 from serving.engine import generation
 from serving.engine.repository import Model, ModelError, load_model
 from serving.engine.runtime import Runtime
 
 BATCH = 256  # pictures; as many as a server takes in one request
 IN_FLIGHT = 2  # requests of one worker to each server: one is computed while another is packed
+FIRST_SECONDS = 10.0  # in which a server says what model it has, or goes without saying
+LONGEST_REST = 300.0  # seconds for which a server is left out
+PATIENCE = 600.0  # seconds of nothing but failures; whoever restarts a server, or a network, takes less
+
+logger = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -51,49 +61,100 @@ class LocalSource:
             yield Batch(start, self.runtime.synthesize(plan.inputs), labels)
 
 
+class Server:
+    """One of those that are asked. One that fails is left out while another answers, for longer each time."""
+
+    def __init__(self, url: str):
+        self.client = Client(url, retries=0)  # who is asked next, and when, is decided here
+        self.error: GanymedeError | None = None  # of the last attempt
+        self._back = 0.0  # by time.monotonic
+        self._rest = 0.0  # seconds; 0 as well where it said itself when to come back
+
+    @property
+    def left_out(self) -> float:
+        """Seconds, from now."""
+        return max(0.0, self._back - time.monotonic())
+
+    @property
+    def pause(self) -> float:
+        """Seconds before it is asked where no other answers, either."""
+        return min(self.left_out, LONGEST_PAUSE) if self._rest else self.left_out
+
+    def answered(self) -> None:
+        self.error, self._back, self._rest = None, 0.0, 0.0
+
+    def failed(self, error: GanymedeError, began: float) -> None:
+        """In an attempt that began then."""
+        now, told = time.monotonic(), told_to_wait(error)
+        if told:
+            self._rest = 0.0
+        elif began >= self._back:  # else it is known: where one of several attempts fails, all do
+            self._rest = min(LONGEST_REST, max(FIRST_PAUSE, 2 * self._rest, now - began))
+        self.error, self._back = error, now + (told or self._rest)
+
+
 class ServerSource:
-    """Servers in turn, request by request. One that fails is passed over for that request, while another answers."""
+    """Servers in turn, request by request. What one fails at is asked of another, and where none is left, again."""
 
     def __init__(self, urls: Sequence[str]):
-        self._clients = [Client(url) for url in urls]
+        self._servers = [Server(url) for url in urls]
         self._pool = ThreadPoolExecutor(IN_FLIGHT * len(urls), thread_name_prefix="fetch")
         self._turn = 0
+        self._answered = 0.0  # when any of them last did, by time.monotonic
 
     def batches(self, job: Job, shard: Shard) -> Iterator[Batch]:
-        todo, waiting = _cut(job, shard), deque[Future[Batch]]()
+        todo, waiting, stopped = _cut(job, shard), deque[Future[Batch]](), Event()
 
         def ask(n: int) -> None:
             for start, count, labels in islice(todo, n):
                 self._turn += 1
-                waiting.append(self._pool.submit(self._fetch, self._turn, job, start, count, labels))
+                waiting.append(self._pool.submit(self._fetch, self._turn, stopped, job, start, count, labels))
 
-        ask(IN_FLIGHT * len(self._clients))
+        ask(IN_FLIGHT * len(self._servers))
         try:
             while waiting:
                 batch = waiting.popleft().result()
                 ask(1)
                 yield batch
         finally:
+            stopped.set()
             for future in waiting:
                 future.cancel()
 
-    def _fetch(self, turn: int, job: Job, start: int, n: int, labels: list[int] | None) -> Batch:
-        clients = [self._clients[(turn + i) % len(self._clients)] for i in range(len(self._clients))]
-        for last, client in zip([*[False] * (len(clients) - 1), True], clients, strict=True):
+    def _fetch(self, turn: int, stopped: Event, job: Job, start: int, n: int, labels: list[int] | None) -> Batch:
+        first = time.monotonic()
+        while True:
+            server = self._next(turn)
+            url, last, pause = server.client.base_url, server.error, server.pause
+            if last and time.monotonic() + pause > max(first, self._answered) + PATIENCE:
+                minutes = f"{PATIENCE / 60:g} minutes"
+                raise BulkError(f"No server gives pictures in {minutes}; the last error, of {url}: {last}")
+            if stopped.wait(pause and pause + random.uniform(0, FIRST_PAUSE)):
+                raise BulkError("Nobody waits for these pictures any more.")
+            began = time.monotonic()
             try:
-                found = client.sample(
+                found = server.client.sample(
                     job.subject.id, n=n, seed=job.seed, start=start, labels=labels, truncation=job.truncation
                 )
-            except (TransportError, ServerError) as error:
-                if last:
-                    raise BulkError(f"No server answers; the last error: {error}") from error
-                continue
             except GanymedeError as error:
-                raise BulkError(f"{client.base_url}: {error} {error.remedy}") from error
+                if not may_pass(error):
+                    raise BulkError(f"{url}: {error} {error.remedy}") from error
+                server.failed(error, began)
+                if isinstance(error, RateLimitedError):  # an answer, too: it takes as long as the limit says
+                    self._answered = time.monotonic()
+                continue
+            server.answered()
+            self._answered = time.monotonic()
             if found.model_sha256 != job.subject.sha256:
-                raise BulkError(_other_files(client.base_url, job.subject, found.model_sha256))
+                raise BulkError(_other_files(url, job.subject, found.model_sha256))
             return Batch(start, found.array, labels)
-        raise AssertionError("there is at least one server")
+
+    def _next(self, turn: int) -> Server:
+        """Whose turn it is of those that are not left out, or whoever may be asked first."""
+        well = [server for server in self._servers if not server.left_out]
+        if well:
+            return well[turn % len(well)]
+        return min(self._servers, key=lambda server: (server.pause, server.left_out))
 
 
 def subject_of_model(model: Model) -> Subject:
@@ -104,13 +165,17 @@ def subject_of_model(model: Model) -> Subject:
 
 
 def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
-    """What all of them agree on. Raises BulkError where one does not answer, or has other files of the model."""
+    """What all that answer agree on. Raises BulkError where none does, or one has other files of the model."""
     subject: Subject | None = None
+    silent: dict[str, GanymedeError] = {}
     for url in urls:
         try:
-            with Client(url) as client:
+            with Client(url, timeout=FIRST_SECONDS) as client:
                 model = client.model(id)
         except (GanymedeError, ValueError) as error:
+            if isinstance(error, GanymedeError) and may_pass(error):
+                silent[url] = error
+                continue
             raise BulkError(f"`engine server {url}`: {error}") from error
         if subject is not None and model.sha256 != subject.sha256:
             raise BulkError(_other_files(url, subject, model.sha256))
@@ -123,6 +188,10 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
             model.classes,
             model.style_layers is not None,
         )
+    for url, error in silent.items():
+        if subject is None:
+            raise BulkError(f"`engine server {url}`: {error}") from error
+        logger.warning("`engine server %s` is left out while it fails: %s", url, error)
     if subject is None:
         raise BulkError("`engine server` needs at least one URL.")
     return subject

@@ -3,19 +3,25 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from directories import contents, manifest
 from fault_proxy import Fault, proxied
 from processes import workers
 from server import Server
+from serving.bulk import sources
 from serving.bulk.engines import Local
-from serving.bulk.job import plan
+from serving.bulk.errors import BulkError
+from serving.bulk.job import Job, plan
+from serving.bulk.sources import LocalSource, ServerSource, Source
 from serving.bulk.storage import Store
 
 FORMATS = ["webdataset", "parquet", "npy", "files"]
@@ -73,8 +79,6 @@ def test_a_shard_does_not_depend_on_the_range_it_is_cut_from(generate: Any, tmp_
 def test_the_manifest_says_what_there_is(generate: Any, tmp_path: Path, http: Any):
     import hashlib
 
-    import numpy as np
-
     generate(*job("npy"), "--out", tmp_path)
     found = manifest(tmp_path)
     assert (found["images"], found["n"], found["addresses"]) == (700, 700, {"seed": 7, "first": 0, "last": 699})
@@ -122,6 +126,113 @@ def test_workers_that_hear_nothing_are_ended_together(
     made.close()
     assert len(pids) == 4 and time.monotonic() - began < 4, "not one after another"
     assert not workers(os.getpid())
+
+
+def test_a_server_that_is_down_from_the_start_is_made_up_for_and_named(generate: Any, server: Server, tmp_path: Path):
+    dead = "http://127.0.0.1:9"
+    generate(*job("npy"), "--out", tmp_path / "local")
+    said = generate(*job("npy"), "--out", tmp_path / "remote", "--engine", "server", dead, server.url)
+    assert contents(tmp_path / "local") == contents(tmp_path / "remote")
+    assert f"`engine server {dead}` is left out" in said.stderr
+
+
+def test_a_rate_limit_takes_as_long_as_it_says(generate: Any, serve: Any, tmp_path: Path):
+    """Of six pages in flight, two to each URL, it lets in one a second."""
+    words = ["tiny-dcgan", "-n", 1536, "--seed", 7, "--workers", 1, "--format", "npy"]
+    with serve(GANYMEDE_RATE_LIMIT="256") as limited:
+        generate(*words, "--out", tmp_path / "remote", "--engine", "server", *[limited.url] * 3)
+    generate(*words, "--out", tmp_path / "local")
+    assert contents(tmp_path / "local") == contents(tmp_path / "remote")
+
+
+@pytest.fixture
+def asked(server: Server) -> Job:
+    """Ten batches."""
+    return plan(sources.subject_of_servers([server.url], "tiny-dcgan"), n=2560, seed=7)
+
+
+def pictures(job: Job, source: Source) -> np.ndarray:
+    return np.concatenate([batch.pictures for batch in source.batches(job, job.shard(0))])
+
+
+@pytest.fixture
+def asking() -> Iterator[Any]:
+    """`asking(url, url)`: a source whose threads and connections end with the test."""
+    made: list[ServerSource] = []
+
+    def ask(*urls: str) -> ServerSource:
+        made.append(ServerSource(urls))
+        return made[-1]
+
+    yield ask
+    for source in made:
+        source._pool.shutdown()
+        for server in source._servers:
+            server.client.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are of hundredths of a second."""
+    monkeypatch.setattr(sources, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sources, "LONGEST_PAUSE", 0.05)
+
+
+def test_a_server_that_is_gone_for_a_while_is_waited_for(
+    asked: Job, asking: Any, repository_folder: Path, second: Any, impatient: None
+):
+    second.faults = [Fault("reset", 0)] * 40
+    found = pictures(asked, asking(second.url))
+    assert not second.faults and np.array_equal(found, pictures(asked, LocalSource(repository_folder / "tiny-dcgan")))
+
+
+def test_a_server_that_hangs_costs_its_timeout_once_and_not_every_page(
+    asked: Job, asking: Any, server: Server, second: Any, repository_folder: Path
+):
+    second.faults = [Fault("delay", 0, seconds=60)] * 99
+    source = asking(server.url, second.url)
+    for one in source._servers:
+        one.client = one.client.with_options(timeout=3)
+    assert np.array_equal(pictures(asked, source), pictures(asked, LocalSource(repository_folder / "tiny-dcgan")))
+    assert second.connections == 2, "the two pages that were its own at first"
+
+
+def test_a_server_that_is_back_is_asked_again(asked: Job, asking: Any, server: Server, second: Any, impatient: None):
+    second.faults = [Fault("reset", 0)] * 2
+    source = asking(server.url, second.url)
+    while second.connections < 3:
+        pictures(asked, source)
+    assert not second.faults
+
+
+def test_servers_that_give_no_pictures_for_ten_minutes_end_the_run(
+    asked: Job, asking: Any, second: Any, impatient: None, monkeypatch: pytest.MonkeyPatch
+):
+    assert sources.PATIENCE == 600
+    monkeypatch.setattr(sources, "PATIENCE", 0.3)
+    second.faults = [Fault("reset", 0)] * 999
+    with pytest.raises(BulkError, match=rf"No server gives pictures in .* minutes; the last error, of {second.url}"):
+        pictures(asked, asking(second.url))
+
+
+def test_a_server_that_comes_back_with_other_files_ends_the_run(asked: Job, asking: Any, server: Server):
+    """Whoever did not answer at the start was never asked which it has."""
+    other = replace(asked, subject=replace(asked.subject, sha256="0" * 64))
+    with pytest.raises(BulkError, match="has other files of tiny-dcgan"):
+        pictures(other, asking(server.url))
+
+
+def test_ctrl_c_does_not_wait_for_a_server(asked: Job, asking: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(sources, "LONGEST_PAUSE", 60.0)
+    source = asking("http://127.0.0.1:9")
+    timer = threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        pictures(asked, source)
+    began = time.monotonic()
+    source._pool.shutdown()
+    assert time.monotonic() - began < 30
 
 
 def test_without_any_server_it_is_one_line_and_exit_code_1(generate: Any, tmp_path: Path):
