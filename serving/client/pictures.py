@@ -51,7 +51,7 @@ class Picture:
 
     def save(self, path: FilePath, *, scale: int = 1) -> None:
         """Writes it as what the extension of `path` says, such as .png or .webp, enlarged `scale` times."""
-        _image(_enlarge(self.array[None], scale)[0]).save(path)
+        _image(self.array, scale).save(path)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
@@ -96,12 +96,11 @@ class Pictures(Sequence[Picture]):
         cells = np.full((rows * columns, height, width, channels), 255, np.uint8)
         cells[:n] = self.array
         cells = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)  # (rows, H, columns, W, C)
-        whole = cells.reshape(1, rows * height, columns * width, channels)
-        return _image(_enlarge(whole, scale)[0])
+        return _image(cells.reshape(rows * height, columns * width, channels), scale)
 
     def animation(self, *, fps: int = 25, loop: bool = True, scale: int = 1) -> Animation:
         """All of them one after another, `fps` a second, once or for ever."""
-        return Animation(tuple(_image(frame) for frame in _enlarge(self.array, scale)), fps, loop)
+        return Animation(tuple(_image(frame, scale) for frame in self.array), fps, loop)
 
     def save(self, path: FilePath, *, columns: int | None = None, scale: int = 1) -> None:
         """Writes the grid as what the extension of `path` says, such as .png; as .npy, the array as it is."""
@@ -111,26 +110,44 @@ class Pictures(Sequence[Picture]):
             self.grid(columns=columns, scale=scale).save(path)
 
     def save_each(self, folder: FilePath, *, scale: int = 1) -> list[Path]:
-        """Writes each as a PNG into `folder`, made where it is missing, named by its address; gives the paths."""
-        paths: list[Path] = []
+        """Writes each as a PNG into `folder`, made where it is missing; gives the paths, in order.
+
+        They are named by address and class, `cgan-mnist-7-0-label4.png`; where not all have an address, or two share
+        one, all by position, `cgan-mnist-000.png`. A file that is there and the same stays. Raises FileExistsError for
+        any other, such as a picture of another truncation, and then leaves nothing of its own.
+        """
+        pngs = [_png(_image(array, scale)) for array in self.array]
+        paths = [Path(folder, name) for name in self._names()]
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for position, picture in enumerate(self):
-            name = f"{position:03}" if picture.address is None else f"{picture.address.seed}-{picture.address.index}"
-            paths.append(Path(folder, f"{self.model}-{name}.png"))
-            picture.save(paths[-1], scale=scale)
+        written: list[Path] = []
+        try:
+            for path, png in zip(paths, pngs, strict=True):
+                if not path.exists() or path.read_bytes() != png:
+                    with path.open("xb") as file:
+                        written.append(path)
+                        file.write(png)
+        except BaseException:
+            for path in written:
+                path.unlink()
+            raise
         return paths
+
+    def _names(self) -> list[str]:
+        addresses = [address for address in self.addresses if address is not None]
+        if len(set(addresses)) < len(self):
+            return [f"{self.model}-{position:03}.png" for position in range(len(self))]
+        labels = [""] * len(self) if self.labels is None else [f"-label{label}" for label in self.labels]
+        pairs = zip(addresses, labels, strict=True)
+        return [f"{self.model}-{seed}-{index}{label}.png" for (seed, index), label in pairs]
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
         return _png(self.grid())
 
 
-def _enlarge(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Every pixel becomes scale x scale pixels. images (N, H, W, C) -> (N, H * scale, W * scale, C)."""
-    return images if scale == 1 else images.repeat(scale, axis=1).repeat(scale, axis=2)
-
-
-def _image(array: NDArray[Any]) -> Image.Image:
+def _image(array: NDArray[Any], scale: int = 1) -> Image.Image:
+    """(H, W, C); every pixel becomes scale x scale pixels."""
+    array = array if scale == 1 else array.repeat(scale, axis=0).repeat(scale, axis=1)
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 

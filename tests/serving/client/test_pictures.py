@@ -3,6 +3,7 @@
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,19 @@ import pictures
 from serving.client import Address, Animation, Picture, Pictures
 
 
-def some(n: int, channels: int = 3, *, columns: int | None = None, addressed: bool = True) -> Pictures:
-    array = np.random.default_rng(1).integers(0, 256, (n, 4, 6, channels), np.uint8)
-    addresses = [Address(7, 2 + i) if addressed else None for i in range(n)]
-    return Pictures(array, "m", "f" * 64, "0.1.0", "r1", addresses, None, columns)
+def some(
+    n: int,
+    channels: int = 3,
+    *,
+    columns: int | None = None,
+    addresses: list[Address | None] | None = None,
+    labels: list[int] | None = None,
+    seed: int = 1,
+) -> Pictures:
+    """By default at (7, 2), (7, 3) and so on."""
+    array = np.random.default_rng(seed).integers(0, 256, (n, 4, 6, channels), np.uint8)
+    found = [Address(7, 2 + i) for i in range(n)] if addresses is None else addresses
+    return Pictures(array, "m", "f" * 64, "0.1.0", "r1", found, labels, columns)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -59,7 +69,35 @@ def test_each_is_saved_under_its_address(tmp_path: Path):
     paths = found.save_each(tmp_path / "new")
     assert [path.name for path in paths] == ["m-7-2.png", "m-7-3.png", "m-7-4.png"]
     assert np.array_equal([pictures.decode(path.read_bytes()) for path in paths], found.array)
-    assert [path.name for path in some(2, addressed=False).save_each(tmp_path)] == ["m-000.png", "m-001.png"]
+    found = some(2, addresses=[None, None]).save_each(tmp_path)
+    assert [path.name for path in found] == ["m-000.png", "m-001.png"]
+    found = some(2, labels=[4, 0]).save_each(tmp_path)
+    assert [path.name for path in found] == ["m-7-2-label4.png", "m-7-3-label0.png"]
+
+
+@pytest.mark.parametrize("between", [None, Address(7, 9)], ids=["without an address", "at an address twice"])
+def test_frames_on_a_way_are_saved_by_position_so_that_names_keep_their_order(tmp_path: Path, between: Address | None):
+    found = some(3, addresses=[Address(7, 9), between, Address(8, 0)])
+    assert [path.name for path in found.save_each(tmp_path)] == ["m-000.png", "m-001.png", "m-002.png"]
+    saved = [pictures.decode(path.read_bytes()) for path in sorted(tmp_path.iterdir())]
+    assert np.array_equal(saved, found.array)
+
+
+def test_classes_at_one_address_are_saved_next_to_each_other(tmp_path: Path, client: Any):
+    paths = [
+        path for label in range(3) for path in client.sample("tiny-cgan", n=4, seed=7, labels=label).save_each(tmp_path)
+    ]
+    assert sorted(paths) == sorted(tmp_path.iterdir()) and len(paths) == 12
+
+
+def test_what_is_there_is_not_overwritten_and_what_is_the_same_stays(tmp_path: Path):
+    some(2).save_each(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    some(2).save_each(tmp_path)
+    other = some(4, seed=2, addresses=[Address(7, index) for index in (0, 1, 2, 3)])
+    with pytest.raises(FileExistsError, match=r"m-7-2\.png"):
+        other.save_each(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before, "of the four, none is there"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
