@@ -20,7 +20,7 @@ from serving.engine.latents import address_range, latents
 from training import augment, checkpoint, ema, regularizers
 from training.data import Dataset, Order, at_stage, horizontal_flips, to_unit
 from training.distributed import Processes
-from training.errors import DataError, TrainingDiverged
+from training.errors import DataError, TrainingDiverged, TrainingError
 from training.losses import LOSSES
 from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
@@ -361,6 +361,8 @@ def to_uint8(pictures: Tensor) -> Tensor:
 
 
 def from_checkpoint(path: Path) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe and the state in a checkpoint file."""
+    """The recipe and the state in a checkpoint file. Raises TrainingError where it is not of a run."""
     state = checkpoint.load(path)
+    if "recipe" not in state:
+        raise TrainingError(f"{path} is no checkpoint of a run: it holds no recipe.")
     return from_dict(state["recipe"]), state
