@@ -149,6 +149,11 @@ class Recipe:
                 raise RecipeError(f"`{name}` (={value}) must be finite and not negative.")
         if self.optimizer.batch < 2:
             raise RecipeError(f"`optimizer.batch` (={self.optimizer.batch}) must be at least 2.")
+        if self.optimizer.decay_kimg > self.total_kimg:
+            raise RecipeError(
+                f"`optimizer.decay_kimg` (={self.optimizer.decay_kimg:g}) must be at most `total_kimg` "
+                f"(={self.total_kimg:g}): it is the last part of a run, over which its rates fall."
+            )
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"`seed` (={self.seed}) must be between 0 and 4294967295.")
         for name, share in (
