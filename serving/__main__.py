@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         nargs="+",
         metavar=("KIND", "URL"),
-        help="`local`: processes here (the default). `server URL [URL ...]`: through servers. `ray`: on the Ray "
-        "cluster of RAY_ADDRESS, or one of this machine",
+        help="`local`: processes here (the default). `server URL [URL ...]`: through servers, with the key in "
+        "GANYMEDE_API_KEY. `ray`: on the Ray cluster of RAY_ADDRESS, or one of this machine",
     )
     bulk.add_argument("--workers", type=_integer(1, 4096), help="processes or actors (default: one a processor or GPU)")
     bulk.add_argument("--part", type=_part, metavar="I/N", help="only every N-th shard, from the I-th, 0 to N - 1")

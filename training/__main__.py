@@ -155,6 +155,11 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     job = trainer.Trainer(chosen, dataset, device, processes)
     exact = job.restore(state) if state else True
+    fid = None
+    if chosen.monitoring.fid_kimg and processes.first:
+        from training.probe import FidProbe
+
+        fid = FidProbe(chosen, args.data, _inception(args), device)
     folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:
@@ -164,11 +169,6 @@ def _train(args: argparse.Namespace) -> int:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
         if not exact:
             print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
-    fid = None
-    if chosen.monitoring.fid_kimg and processes.first:
-        from training.probe import FidProbe
-
-        fid = FidProbe(chosen, args.data, _inception(args), device)
     try:
         loop.run(job, Path(folder), tick_kimg=args.tick_kimg, checkpoint_seconds=args.checkpoint_seconds, fid=fid)
     except loop.Interrupted as stop:
@@ -176,17 +176,23 @@ def _train(args: argparse.Namespace) -> int:
             print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: {_resuming(args, folder)}")
         return 128 + stop.signum
     if processes.first:
-        print(f"finished at {job.kimg:.1f} kimg; export with: python -m training export {folder}")
+        print(f"finished at {job.kimg:.1f} kimg; export with: {_python()} -m training export {folder}")
     return 0
 
 
 def _resuming(args: argparse.Namespace, folder: str) -> str:
     """The command that goes on with a run as it was begun."""
-    command = ["python", "-m", "training", "train", "--resume", folder]
+    command = [_python(), "-m", "training", "train", "--resume", folder]
     for name, default in KEPT.items():
         if getattr(args, name) not in (None, default):
             command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     return shlex.join(command)
+
+
+def _python() -> str:
+    """The interpreter that runs, as one would type it here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from training import data
 from training.data import Dataset
+from training.errors import DataError
 
 SIZE = 2048
 INCEPTION_BATCH = 25
@@ -24,11 +25,22 @@ Extract = Callable[[np.ndarray], np.ndarray]  # pictures (N, H, W, C) uint8 -> f
 
 
 def inception_extractor(inception: Path | None, device: torch.device | str) -> Extract:
-    """Pictures (N, H, W, C) uint8 -> Inception features (N, 2048) float32. No path: torch-fidelity downloads them."""
+    """Pictures (N, H, W, C) uint8 -> Inception features (N, 2048) float32. No path: torch-fidelity downloads them.
+
+    Raises DataError where it cannot, or the file is none.
+    """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     weights = str(inception) if inception else None
-    network = FeatureExtractorInceptionV3("inception-v3-compat", [str(SIZE)], feature_extractor_weights_path=weights)
+    try:
+        network = FeatureExtractorInceptionV3(
+            "inception-v3-compat", [str(SIZE)], feature_extractor_weights_path=weights
+        )
+    except Exception as error:  # torch and torch-fidelity raise whatever the file or the network did
+        where = inception or "inception-2015-12-05.pth in the data folder"
+        raise DataError(
+            f"Inception's weights ({where}) cannot be read or downloaded: {error}; give a file with `--inception`."
+        ) from error
     network = network.to(memory_format=torch.channels_last).to(device).eval()  # 1.4 times faster on a CPU
 
     @torch.no_grad()

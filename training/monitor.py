@@ -82,7 +82,7 @@ class Monitor:
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(values["kimg"] - self.bar.n)
         if self.bar.disable:
-            left = (self.bar.total - values["kimg"]) / max(values["kimg_per_second"], 1e-9)
+            left = max(0.0, self.bar.total - values["kimg"]) / max(values["kimg_per_second"], 1e-9)
             print(f"{values['kimg']:.1f}/{self.bar.total:g} kimg, {left / 60:.0f} min left, {shown}", flush=True)
 
     def grid(self, pictures: np.ndarray, kimg: float, columns: int) -> Path:

@@ -10,12 +10,12 @@ GANYMEDE_MAX_QUEUE          images that may wait for a model in each process; 20
 GANYMEDE_RATE_LIMIT         images a second that a client gets from each process, counted by API key or else by network
                             address (of IPv6 the /64); no limit unless set
 GANYMEDE_API_KEYS_FILE      who may ask, one key a line: its sha256 in hexadecimal, then a name for the logs. It is read
-                            again when it changes; see `keys`. Everybody may ask unless set
+                            again when it changes. Everybody may ask unless set
 GANYMEDE_CORS_ORIGINS       origins whose pages may ask, with commas between them, or `*`; none unless set
 GANYMEDE_HEARTBEAT          seconds from one inference that proves every model to the next; 10
 GANYMEDE_DRAIN              seconds after SIGTERM in which `/readyz` says no and requests are still taken; 3
 GANYMEDE_LOG_LEVEL          `debug`, `info`, `warning` or `error`; `info`, which has a line for every request
-OTEL_EXPORTER_OTLP_ENDPOINT where traces go; none are made unless it, or ..._TRACES_ENDPOINT, is set; see `tracing`
+OTEL_EXPORTER_OTLP_ENDPOINT where traces go; none are made unless it, or ..._TRACES_ENDPOINT, is set
 PROMETHEUS_MULTIPROC_DIR    where several processes keep their counters for each other; set by whoever starts them
 FORWARDED_ALLOW_IPS         proxies whose `X-Forwarded-For` is believed; 127.0.0.1
 """

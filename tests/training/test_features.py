@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from training import data, features
+from training.errors import DataError
 
 DATA = Path(__file__).parents[1] / "data"
 INCEPTION = Path(__file__).parents[2] / "data" / "inception-2015-12-05.pth"
@@ -73,3 +74,10 @@ def test_grey_pictures_have_the_features_of_their_rgb_copies_whatever_the_batch(
     found = extract(grey)
     assert found.shape == (3, 2048) and found.dtype == np.float32 and found.std() > 0.1
     np.testing.assert_allclose(extract(np.repeat(grey[:1], 3, axis=3)), found[:1], atol=1e-4)
+
+
+def test_weights_that_are_none_are_named(tmp_path: Path):
+    path = tmp_path / "inception.pth"
+    path.write_bytes(b"no weights")
+    with pytest.raises(DataError, match=r"Inception's weights \(.*inception.pth\) cannot be read or downloaded"):
+        features.inception_extractor(path, "cpu")
