@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,25 @@ def test_an_unknown_model_is_named_by_the_server(desktop: Screen):
     desktop.complaints.clear()
 
 
+def test_what_is_wrong_is_asked_once_and_its_complaint_stands_whatever_else_succeeds(desktop: Screen):
+    asked: list[str] = []
+    desktop.page.on("request", lambda request: asked.append(request.post_data or ""))
+    desktop.page.goto(f"{desktop.url}/?start=-1&count=256")
+    expect(desktop.page.locator("#notice")).to_contain_text("`start` (=-1)")
+    desktop.page.wait_for_timeout(1500)
+    assert len([body for body in asked if '"start": -1' in body]) == 1
+
+    desktop.page.goto(f"{desktop.url}/?view=interpolate&keyframes=abc:0,8:0")
+    expect(desktop.page.locator("#notice")).to_be_visible()
+    desktop.page.wait_for_timeout(1500)  # the tray's pictures have come
+    expect(desktop.page.locator("#notice")).to_contain_text("abc")
+    desktop.page.get_by_role("link", name="Sample").click()
+    expect(desktop.page.locator(".grid .drawn").first).to_be_visible()
+    expect(desktop.page.locator("#notice")).to_be_hidden()
+    assert all("422" in complaint for complaint in desktop.complaints)
+    desktop.complaints.clear()
+
+
 @pytest.mark.slow
 def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, http: httpx2.Client, tmp_path: Path):
     with (
@@ -235,6 +255,27 @@ def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
 
 
 @pytest.mark.slow
+def test_a_server_that_comes_back_with_other_models_is_looked_at_anew(
+    browser: Browser, http: httpx2.Client, tmp_path: Path
+):
+    fewer = shutil.copytree(MODELS, tmp_path / "models", ignore=shutil.ignore_patterns("cgan-mnist"))
+    with (
+        serving(MODELS, tmp_path / "first.txt") as first,
+        Screen.on(browser, "desktop", first.url, http) as screen,
+    ):
+        screen.open("?seed=7")
+        assert screen.page.locator(".card[data-model=cgan-mnist]").count() == 1
+        first.stop()
+        away = screen.page.get_by_role("alert").filter(has_text="The server does not answer.")
+        expect(away).to_be_visible(timeout=15_000)
+        with running(serve(fewer, first.port), first.port, tmp_path / "second.txt"):
+            expect(screen.page.locator(".card[data-model=cgan-mnist]")).to_have_count(0, timeout=15_000)
+            expect(screen.page.locator(".grid .drawn").first).to_be_visible()
+            expect(screen.page.locator("#notice")).to_be_hidden()
+        screen.complaints.clear()
+
+
+@pytest.mark.slow
 def test_a_key_is_asked_for_and_sent_and_kept_out_of_what_is_copied(
     browser: Browser, http: httpx2.Client, tmp_path: Path
 ):
@@ -249,6 +290,9 @@ def test_a_key_is_asked_for_and_sent_and_kept_out_of_what_is_copied(
         dialog = screen.page.get_by_role("dialog", name="API key")
         expect(dialog).to_contain_text("`Authorization` must be `Bearer` and an API key")
         assert problems(screen) == []
+        dialog.get_by_label("Key").fill("sesame\u201d")  # no header can carry it
+        dialog.get_by_role("button", name="Use this key").click()
+        expect(dialog).to_contain_text("A key has letters, digits and signs of ASCII alone")
         dialog.get_by_label("Key").fill("wrong")
         dialog.get_by_role("button", name="Use this key").click()
         expect(dialog).to_be_visible()

@@ -134,6 +134,53 @@ def test_the_grid_is_walked_with_keys_alone(desktop: Screen):
     expect(desktop.page.get_by_label("Picture 7:1,")).to_be_focused()
 
 
+def test_the_picture_with_the_focus_is_not_beneath_what_sticks_to_an_edge(desktop: Screen):
+    desktop.open("?seed=7&count=256")
+    expect(desktop.page.locator(".grid .tile.ready").nth(200)).to_be_attached()
+    desktop.page.locator(".grid .tile").first.focus()
+    for _ in range(10):
+        desktop.page.keyboard.press("ArrowDown")
+        desktop.page.wait_for_timeout(50)
+        seen = desktop.page.evaluate(
+            """() => {
+                const { left, top, width, height } = document.activeElement.getBoundingClientRect();
+                const at = (share) => document.elementFromPoint(left + width / 2, top + share * height);
+                return [0.15, 0.5, 0.85].every((share) => document.activeElement.contains(at(share)));
+            }"""
+        )
+        assert seen, desktop.page.evaluate("document.activeElement.getAttribute('aria-label')")
+
+
+def test_a_field_that_was_written_in_does_not_take_scrolling_or_back_away(desktop: Screen):
+    desktop.open("?seed=7")
+    index = desktop.settings().get_by_label("From index")
+    index.click()
+    index.fill("10")
+    desktop.state_becomes("start", "10")
+    expect(desktop.page.get_by_label("Picture 7:10,")).to_be_attached()
+    desktop.page.mouse.move(300, 500)
+    for _ in range(4):
+        desktop.page.mouse.wheel(0, 400)
+        desktop.page.wait_for_timeout(150)
+    desktop.becomes(lambda: int(desktop.state("start") or 0) > 30, True)
+    desktop.page.locator(".grid .tile.ready:visible").nth(60).click()
+    expect(desktop.page.get_by_role("button", name="Wander from here")).to_be_visible()
+    assert int(desktop.state("start") or 0) > 30
+
+    desktop.open()
+    seed = desktop.settings().get_by_label("Seed", exact=True)
+    desktop.settings().get_by_role("button", name="Draw a new seed").click()
+    desktop.becomes(lambda: desktop.state("seed") is not None, True)
+    seed.click()
+    seed.fill(" 055 ")
+    desktop.state_becomes("seed", "55")
+    desktop.page.go_back()
+    desktop.state_becomes("seed", None)
+    seed.blur()
+    desktop.page.wait_for_timeout(400)
+    assert desktop.state("seed") is None and seed.input_value() == "7"
+
+
 @pytest.mark.parametrize("scale", [8])
 def test_a_picture_opens_as_a_png_of_its_address(desktop: Screen, scale: int):
     desktop.open("?seed=7&count=16")

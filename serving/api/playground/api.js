@@ -25,13 +25,13 @@ export class Problem extends Error {
 export class Away extends Error {}
 
 /** The reply to a GET, or to a POST where there is a body. Throws Problem or Away. */
-export async function ask(path, { body, accept = "application/json", signal } = {}) {
+export async function ask(path, { body, accept = "application/json", signal, cache } = {}) {
   const headers = { Accept: accept };
   if (key()) headers.Authorization = `Bearer ${key()}`;
   if (body) headers["Content-Type"] = "application/json";
   let reply;
   try {
-    reply = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && write(body), signal });
+    reply = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && write(body), signal, cache });
   } catch (error) {
     if (signal?.aborted) throw error;
     lost();

@@ -74,8 +74,20 @@ const sampled = (model, n, signal) => pictures("v1/sample", { model: model.id, n
 export async function showThumbs() {
   for (const model of all()) {
     const thumbs = document.querySelector(`.card[data-model="${CSS.escape(model.id)}"] .thumbs`);
-    const found = await sampled(model, THUMBS).catch(() => null); // what is wrong, the view says
+    const found = await patient(() => sampled(model, THUMBS));
     if (found) append(thumbs, found);
+  }
+}
+
+/** What `work` gives, asked again when the server says; null where it fails: what is wrong, the view says. */
+async function patient(work) {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!error.retryAfter) return null;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * error.retryAfter));
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { drawSeed } from "./address.js";
 import { button, element, settled } from "./dom.js";
+import { integer } from "./json.js";
 import { current } from "./models.js";
 import { set, state, watch } from "./state.js";
 
@@ -11,13 +12,23 @@ function field(label, input, ...more) {
   return element("label", { class: "field" }, element("span", {}, label), input, ...more);
 }
 
-export function textField(name, label, attributes = {}) {
+/** `read` makes the state of what is written. */
+export function textField(name, label, attributes = {}, read = (text) => text) {
   const input = element("input", { "data-field": name, autocomplete: "off", spellcheck: "false", ...attributes });
-  const change = settled(PAUSE, () => set({ [name]: input.value }));
-  input.addEventListener("input", change);
-  input.addEventListener("change", () => set({ [name]: input.value }));
+  let typed = false; // and not taken yet
+  const take = () => {
+    if (!typed) return;
+    typed = false;
+    set({ [name]: read(input.value) });
+  };
+  const soon = settled(PAUSE, take);
+  input.addEventListener("input", () => {
+    typed = true;
+    soon();
+  });
+  input.addEventListener("change", take);
   sync(() => {
-    if (input.value !== state[name] && document.activeElement !== input) input.value = state[name];
+    if (input.value !== state[name] && !typed) input.value = state[name];
   });
   return field(label, input);
 }
@@ -25,9 +36,12 @@ export function textField(name, label, attributes = {}) {
 /** A seed, with a button that draws one. `changes` are made with it. */
 export function seedField(name = "seed", changes = {}) {
   const draw = () => set({ [name]: drawSeed(), ...changes }, { push: true });
-  const text = textField(name, "Seed", { inputmode: "numeric" });
+  const text = textField(name, "Seed", { inputmode: "numeric" }, plain);
   return element("div", { class: "joined" }, text, button("New", draw, { "aria-label": "Draw a new seed" }));
 }
+
+/** An integer as it stands in URLs: without spaces or leading zeros. */
+export const plain = (text) => String(integer(text));
 
 /** `options` is [[value, text]], or makes it of the model; without any the field is hidden. */
 export function selectField(name, label, options) {

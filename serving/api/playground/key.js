@@ -47,7 +47,12 @@ export function askForKey(text) {
 
 function submit(event) {
   event.preventDefault();
-  setKey(input.value.trim());
+  const value = input.value.trim();
+  if (!/^[\x21-\x7e]*$/.test(value)) {
+    why.textContent = "A key has letters, digits and signs of ASCII alone, and no spaces.";
+    return;
+  }
+  setKey(value);
   dialog.close();
   entered.forEach((listener) => listener());
 }

@@ -5,8 +5,8 @@ import { markCards, mountCards, showThumbs } from "./cards.js";
 import { lost, onReturn } from "./connection.js";
 import { byId, element } from "./dom.js";
 import { mountKey, onKey } from "./key.js";
-import { current, drawsDigits, load, restrict } from "./models.js";
-import { show as showError } from "./notice.js";
+import { all, current, drawsDigits, load, restrict } from "./models.js";
+import { clear, show as showError } from "./notice.js";
 import { mount as mountRequest } from "./request.js";
 import { DEFAULTS, query, set, state, watch } from "./state.js";
 
@@ -44,13 +44,25 @@ if (matchMedia("(prefers-reduced-motion: reduce)").matches) set({ playing: "" })
 mountRequest();
 mountKey();
 onKey(start);
-onReturn(() => {
-  if (unfetched) location.reload(); // the URL says all that was shown
-  else if (!started) start();
-  else if (shown) shown.show();
-  else enter();
+onReturn(async () => {
+  if (unfetched) return location.reload(); // the URL says all that was shown
+  if (!started) return start();
+  const before = served();
+  try {
+    await load();
+  } catch (error) {
+    return error instanceof Away ? undefined : showError(error);
+  }
+  if (served() !== before) return location.reload(); // other models, or other files of theirs
+  return shown ? shown.show() : enter();
 });
 start();
+
+function served() {
+  return all()
+    .map((model) => `${model.id} ${model.sha256}`)
+    .join();
+}
 
 async function start() {
   try {
@@ -84,6 +96,7 @@ async function enter() {
   const { title, module, able } = VIEWS[name];
   shown?.hide();
   shown = null;
+  clear();
   restrict(able);
   for (const tab of tabs) {
     if (tab.dataset.view === name) tab.setAttribute("aria-current", "page");

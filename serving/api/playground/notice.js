@@ -7,6 +7,9 @@ import { askForKey } from "./key.js";
 /** The names in the page of the fields that bodies call otherwise. */
 const FIELDS = { n: "count", labels: "label", rows: "variations" };
 
+/** What stands, the latest last, by the task that it is of; by null what is of none. */
+const standing = new Map();
+
 /** Runs `work(signal)`; a new run ends the one before, and what the server refuses for now is tried again. */
 export function task() {
   let controller = new AbortController();
@@ -18,35 +21,54 @@ export function task() {
     const { signal } = controller;
     try {
       await work(signal);
-      if (!signal.aborted) clear();
+      if (!signal.aborted) settle(run);
     } catch (error) {
       if (signal.aborted || error instanceof Away) return; // the connection is watched
-      show(error);
+      show(error, run);
       if (error.retryAfter) timer = setTimeout(run, 1000 * error.retryAfter, work);
     }
   }
   run.stop = () => {
     controller.abort();
     clearTimeout(timer);
+    settle(run);
   };
   return run;
 }
 
 export function clear() {
-  byId("notice").hidden = true;
-  mark([]);
+  standing.clear();
+  tell();
 }
 
-export function show(error) {
+/** A complaint stands until the task that it is of succeeds or ends, whatever others do meanwhile. */
+export function show(error, whose = null) {
+  standing.delete(whose);
+  standing.set(whose, error);
+  tell();
+  if (error.status === 401) askForKey(error.message);
+}
+
+function settle(whose) {
+  standing.delete(whose);
+  standing.delete(null);
+  tell();
+}
+
+function tell() {
   const notice = byId("notice");
+  const error = [...standing.values()].at(-1);
+  if (!error) {
+    notice.hidden = true;
+    return mark([]);
+  }
   const known = error instanceof Problem;
   const small = known
     ? [error.code, error.requestId && `request ${error.requestId}`].filter(Boolean).join(", ")
     : error.name;
   notice.replaceChildren(element("p", {}, error.message), element("p", { class: "small" }, small));
   notice.hidden = false;
-  mark(known ? error.pointers : []);
-  if (error.status === 401) askForKey(error.message);
+  return mark(known ? error.pointers : []);
 }
 
 function mark(pointers) {

@@ -30,7 +30,8 @@ export async function drawAt(canvas, model, address, truncation, signal) {
   const url = urlOf(model, address, truncation);
   const name = `${model.sha256}/${url}`;
   if (!kept.has(name)) {
-    const reply = await ask(url, { accept: "image/png", signal });
+    // Kept ever so long by browsers; where the model has other files now, its ETag says so.
+    const reply = await ask(url, { accept: "image/png", signal, cache: "no-cache" });
     kept.set(name, await createImageBitmap(await reply.blob(), { colorSpaceConversion: "none" }));
     if (kept.size > KEPT) kept.delete(kept.keys().next().value);
   }

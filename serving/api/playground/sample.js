@@ -3,7 +3,7 @@
 import { format, labelOf } from "./address.js";
 import { draw, canvasOf, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
-import { classField, seedField, selectField, textField, truncationField } from "./fields.js";
+import { classField, plain, seedField, selectField, textField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
 import { current, truncationFor } from "./models.js";
 import { task } from "./notice.js";
@@ -66,10 +66,9 @@ export function sampleView() {
         tiles.forEach((each, i) => fill(each, model, found.picture(i)));
       } catch (error) {
         tiles.forEach((each) => each.remove());
-        throw error;
-      } finally {
-        if (!signal.aborted) loading = false;
+        throw error; // and no more until it is asked for again: the end, which comes into sight now, asks for none
       }
+      if (!signal.aborted) loading = false;
       tabStop();
       if (end.getBoundingClientRect().top < innerHeight + AHEAD) setTimeout(more);
     });
@@ -125,7 +124,7 @@ export function sampleView() {
   return {
     controls: [
       seedField("seed", { start: "0" }),
-      textField("start", "From index", { inputmode: "numeric" }),
+      textField("start", "From index", { inputmode: "numeric" }, plain),
       selectField(
         "count",
         "Pictures a request",
