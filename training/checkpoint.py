@@ -38,7 +38,10 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"].cpu())
     if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        state = states["cuda"]
+        if isinstance(state, list):  # an older checkpoint, with those of all devices
+            state = state[device.index or 0]
+        torch.cuda.set_rng_state(state.cpu(), device)

@@ -76,8 +76,8 @@ class Operations:
                 self._quota.charge(exchange.client, len(plan) - 1)
             pictures = await generator.draw(_inputs(order), exchange)
             if order.streams:
-                pieces = self._packer.stream(order, pictures, exchange.deadline)
-                response = Streamed(pieces, order.media_type, room.pop_all())
+                pieces = self._packer.stream(order, pictures)
+                response = Streamed(pieces, order.media_type, room.pop_all(), exchange.deadline)
                 if order.media_type == replies.NPY:
                     response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(pictures)))
             else:

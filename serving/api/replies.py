@@ -115,27 +115,32 @@ class Packer:
         self._bytes_per_second += SMOOTHING * (order.size / seconds - self._bytes_per_second)
         return content
 
-    async def stream(self, order: Order, pictures: np.ndarray, deadline: float) -> AsyncIterator[bytes | memoryview]:
-        """`encoding.pieces`, several at a time. Ends with Problem 504 where the next would be late."""
-        pieces = encoding.pieces(order.plan, pictures, order.layout, order.format)
-        loop, began = asyncio.get_running_loop(), time.monotonic()
+    async def stream(self, order: Order, pictures: np.ndarray) -> AsyncIterator[bytes | memoryview]:
+        """`encoding.pieces`, several at a time."""
+        pieces, loop = encoding.pieces(order.plan, pictures, order.layout, order.format), asyncio.get_running_loop()
         packed = order.media_type != NPY
         while chunk := await loop.run_in_executor(self._pool, _together, pieces) if packed else next(pieces, b""):
             yield chunk
-            if time.monotonic() > deadline:
-                raise late(deadline - began)
 
 
 class Streamed(StreamingResponse):
-    """A reply that is sent as it is packed. `room` is left when it was sent, or will not be."""
+    """A reply that is sent as it is packed. `room` is left when it was sent, or will not be.
 
-    def __init__(self, pieces: AsyncIterator[bytes | memoryview], media_type: str, room: ExitStack):
+    Ends with Problem 504 where it was not taken whole by the deadline, on the clock of time.monotonic().
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes | memoryview], media_type: str, room: ExitStack, deadline: float):
         super().__init__(pieces, media_type=media_type)
-        self._room = room
+        self._room, self._deadline = room, deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = self._deadline - time.monotonic()
         with self._room:
-            await super().__call__(scope, receive, send)
+            try:
+                async with asyncio.timeout(left):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                raise late(max(0.0, left)) from None
 
 
 def _together(pieces: Iterator[bytes | memoryview]) -> bytes:

@@ -98,10 +98,12 @@ def _end(hands: Sequence[Hand]) -> None:
     for hand in hands:
         hand.process.terminate()
     deadline = time.monotonic() + END_SECONDS
-    for hand in hands:
-        hand.process.join(max(0, deadline - time.monotonic()))
-    for hand in hands:
-        hand.process.kill()  # one that waits for a server hears nothing
+    try:
+        for hand in hands:
+            hand.process.join(max(0, deadline - time.monotonic()))
+    finally:  # also where a second Ctrl-C asks for it
+        for hand in hands:
+            hand.process.kill()  # one that waits for a server hears nothing
     for hand in hands:
         hand.process.join()
         hand.pipe.close()

@@ -16,6 +16,7 @@ import numpy as np
 from serving.bulk.errors import BulkError
 from serving.bulk.job import Job, Shard, Subject
 from serving.client import Client, GanymedeError, RateLimitedError
+from serving.client.connection import DEFAULT_RETRIES
 from serving.client.retries import FIRST_PAUSE, LONGEST_PAUSE, may_pass, told_to_wait
 from serving.engine import generation
 from serving.engine.repository import Model, ModelError, load_model
@@ -168,9 +169,10 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
     """What all that answer agree on. Raises BulkError where none does, or one has other files of the model."""
     subject: Subject | None = None
     silent: dict[str, GanymedeError] = {}
+    retries = 0 if len(urls) > 1 else DEFAULT_RETRIES  # nobody is waited for while others may answer
     for url in urls:
         try:
-            with Client(url, timeout=FIRST_SECONDS) as client:
+            with Client(url, timeout=FIRST_SECONDS, retries=retries) as client:
                 model = client.model(id)
         except (GanymedeError, ValueError) as error:
             if isinstance(error, GanymedeError) and may_pass(error):

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from serving.api.generators import Generator
 from serving.api.metrics import Metrics
 from serving.api.operations import Operations
 from serving.api.problems import Problem
-from serving.api.replies import JSON, NPY, PNG, ZIP, Order, Packer
+from serving.api.replies import JSON, NPY, PNG, ZIP, Order, Packer, Streamed
 from serving.api.schemas import SampleBody
 from serving.engine import encoding, generation
 from serving.engine.batcher import Batcher
@@ -43,22 +44,15 @@ def pictures(runtime: Runtime, plan: generation.Plan) -> np.ndarray:
     return runtime.synthesize(plan.inputs)
 
 
-async def sent(plan: generation.Plan, pictures: np.ndarray, media_type: str, deadline: float) -> list[bytes]:
-    return [bytes(piece) async for piece in Packer().stream(Order(plan, LAYOUT, media_type), pictures, deadline)]
+async def sent(plan: generation.Plan, pictures: np.ndarray, media_type: str) -> list[bytes]:
+    return [bytes(piece) async for piece in Packer().stream(Order(plan, LAYOUT, media_type), pictures)]
 
 
 @pytest.mark.parametrize(("media_type", "format"), [(ZIP, "zip"), (JSON, "json"), (NPY, "npy")])
 def test_the_pieces_are_the_file(plan: generation.Plan, pictures: np.ndarray, media_type: str, format: str):
-    pieces = asyncio.run(sent(plan, pictures, media_type, time.monotonic() + 60))
+    pieces = asyncio.run(sent(plan, pictures, media_type))
     assert b"".join(pieces) == encoding.encode(plan, pictures, None, LAYOUT, format)
     assert format == "npy" or len(pieces) > 1
-
-
-@pytest.mark.parametrize("media_type", [ZIP, NPY])
-def test_a_late_one_ends_before_its_time(plan: generation.Plan, pictures: np.ndarray, media_type: str):
-    with pytest.raises(Problem) as caught:
-        asyncio.run(sent(plan, pictures, media_type, time.monotonic()))
-    assert caught.value.code == "deadline-exceeded"
 
 
 class Wire:
@@ -77,6 +71,24 @@ class Wire:
         if not self._reads and "body" in message:
             self.waits.set()
             await asyncio.Future()
+
+
+@pytest.mark.parametrize("media_type", [ZIP, NPY])
+def test_a_late_one_ends_before_its_time_and_leaves_its_room(
+    plan: generation.Plan, pictures: np.ndarray, media_type: str
+):
+    async def scenario(wire: Wire, seconds: float) -> bool:
+        left: list[bool] = []
+        room, pieces = ExitStack(), Packer().stream(Order(plan, LAYOUT, media_type), pictures)
+        room.callback(left.append, True)
+        reply = Streamed(pieces, media_type, room, time.monotonic() + seconds)
+        with pytest.raises(Problem) as caught:
+            await reply({"type": "http"}, wire.receive, wire.send)
+        assert caught.value.code == "deadline-exceeded"
+        return left == [True]
+
+    assert asyncio.run(scenario(Wire(), 0.1)), "its client takes nothing"
+    assert asyncio.run(scenario(Wire(reads=True), 0)), "it has taken all the time to draw"
 
 
 @pytest.mark.parametrize("media_type", [ZIP, NPY])
