@@ -23,6 +23,7 @@ from serving.api.health import Health
 from serving.api.keys import Keys
 from serving.api.metrics import Metrics
 from serving.api.problems import Problem
+from serving.api.protocol import Sender
 from serving.api.quota import Quota
 from serving.api.schemas import Body
 from serving.api.settings import Settings
@@ -108,7 +109,7 @@ class Gate:
             self.metrics.ended()
         return None
 
-    def shed(self, scope: Scope, body: bytes | None) -> tuple[MutableHeaders, bytes] | None:
+    def shed(self, scope: Scope, body: bytes | None, sender: Sender) -> tuple[MutableHeaders, bytes] | None:
         """The 503 that a POST for pictures comes to while there is no room, here or with its model; else None.
 
         For the server, before there is a task for it: so a flood takes the less from those who are served. Where the
@@ -125,6 +126,7 @@ class Gate:
             problem = None
         if problem is None:
             return None
+        scope["client"] = sender()
         headers = header_fields(scope)
         exchange = Exchange.of(scope, headers, _unread)
         reply = Reply(self, scope, headers, exchange, _unsent)

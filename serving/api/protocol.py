@@ -28,7 +28,10 @@ MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
 GRACE_SECONDS = 5.0  # in which the gate answers 408 itself, where a body is slow
 MIN_PROGRESS = 16 * 1024  # bytes of a reply that a client must take in `read_timeout`
 
-Shed = Callable[[Scope, bytes | None], tuple[MutableHeaders, bytes] | None]
+Sender = Callable[[], tuple[str, int] | None]
+"""The address of who sent a request, or was named by a trusted proxy."""
+
+Shed = Callable[[Scope, bytes | None, Sender], tuple[MutableHeaders, bytes] | None]
 """A request and its body, or None where that did not come with the head -> the reply that refuses it, or None."""
 
 
@@ -37,7 +40,7 @@ class Protocol(HttpToolsProtocol):
 
     read_timeout: float = 10.0  # seconds, from the first byte of a request that does not come whole to its last
     refused: Callable[[str], None] = staticmethod(lambda code: None)  # told the code of each problem answered here
-    shed: Shed = staticmethod(lambda scope, body: None)  # which requests are refused before there is a task for them
+    shed: Shed = staticmethod(lambda scope, body, sender: None)  # what is refused before there is a task for it
     latest: "Protocol | None" = None  # on which the latest request came
     parser: Any  # an httptools.HttpRequestParser, until the connection is lost
 
@@ -195,7 +198,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse_early(self, body: bytes | None) -> bool:
         """Whether the request is answered with that: no task was made for it, and nothing else is."""
-        found = self.shed({**self.scope, "client": self._sender()}, body)
+        found = self.shed(cast(Scope, self.scope), body, self._sender)
         if found is None:
             return False
         headers, document = found
