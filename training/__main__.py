@@ -153,13 +153,13 @@ def _train(args: argparse.Namespace) -> int:
         classes = len(dataset.classes) if dataset.classes else None
         print(describe(chosen, dataset.channels, classes, pictures=len(dataset)))
         return 0
-    job = trainer.Trainer(chosen, dataset, device, processes)
-    exact = job.restore(state) if state else True
-    fid = None
+    fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
         from training.probe import FidProbe
 
         fid = FidProbe(chosen, args.data, _inception(args), device)
+    job = trainer.Trainer(chosen, dataset, device, processes)
+    exact = job.restore(state) if state else True
     folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:

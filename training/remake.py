@@ -7,16 +7,16 @@ import tomllib
 from typing import Any
 
 from training import recipe
+from training.data import SOURCES
 from training.errors import RecipeError
 from training.recipe import Recipe
-
-OWN_DATA = ("folder", "npz")
 
 
 def commands(document: dict[str, Any], *, run: str, compared: int | None) -> list[str]:
     """Those of a model.json. run: what `export` took; compared: how many pictures FID was measured with."""
     training, id = document["training"], document["id"]
-    data = " --data PICTURES" if training["recipe"].get("data", {}).get("name") in OWN_DATA else ""
+    name = training["recipe"].get("data", {}).get("name")
+    data = "" if name is None or name in SOURCES else " --data PICTURES"
     processes = re.search(r"(\d+) processes$", training["device"])
     devices = f" --devices {processes[1]}" if processes else ""
     sizes = f" --samples {compared} --reference {compared}" if compared else ""

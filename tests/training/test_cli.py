@@ -141,6 +141,26 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, capsys: pytest.Cap
     assert main([*resume, str(tmp_path / "begun.npz")]) == 0
 
 
+def test_what_measures_fid_draws_none_of_the_runs_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Or a run that was stopped would go on with others than one that was not: only the first has them drawn twice."""
+    states: list[dict[str, torch.Tensor]] = []
+    for draws in (1, 7):
+
+        class Probe:
+            def __init__(self, *_: object):
+                torch.rand(draws)  # noqa: B023
+
+            def __call__(self, pictures: np.ndarray) -> float:
+                return 1.0
+
+        monkeypatch.setattr("training.probe.FidProbe", Probe)
+        folder = tmp_path / str(draws)
+        command = ["train", *RECIPE, "network.dropout=0.5", "total_kimg=0.032", "monitoring.fid_kimg=0.016"]
+        assert main([*command, "--data", str(DATA), "--runs", str(folder)]) == 0
+        states.append(checkpoint.load(next(folder.iterdir()) / "checkpoint.pt")["discriminator"])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint"])
 def test_a_broken_checkpoint_is_named(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "checkpoint.pt"

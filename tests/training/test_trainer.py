@@ -194,6 +194,19 @@ def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cach
     assert not torch.equal(runs[0].latent_source.get_state(), job.latent_source.get_state())
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_checkpoint_with_the_states_of_all_gpus_gives_the_one_that_is_used(
+    whole: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Older ones have those of all; there is none here, so what torch would be told is looked at."""
+    told: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: told.append(state))
+    first, second = (torch.full((16,), k, dtype=torch.uint8) for k in range(2))
+    states = {"cpu": torch.get_rng_state(), "cuda": [first, second] if whole else second}
+    checkpoint.restore_random_states(states, torch.device("cuda:1"))
+    assert told[0] is second
+
+
 def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
     """Looks cost time in which a cluster may lose its patience, and a run that was stopped often would have more."""
     measured: list[float] = []
