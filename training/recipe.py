@@ -67,6 +67,7 @@ class Stabilizer:
     real_target: tuple[float, ...] = (1.0, 1.0)
     feature_matching: float = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
     mode_seeking: float = 0.0  # weight; 1 in Mao et al. 2019
+    mismatched_labels: bool = False  # D refuses real pictures of another class, too (Reed et al. 2016); 'cgan' only
     unrolled_steps: int = 0  # of D, that G looks ahead (Metz et al. 2017)
     discriminators: int = 1  # that G faces at once (Durugkar et al. 2017)
     diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()  # Zhao et al. 2020
@@ -186,6 +187,11 @@ class Recipe:
                         f"`penalty.{name}` holds the gradient at each picture, and batch normalisation mixes them: "
                         "choose `network.discriminator_norm` none or spectral."
                     )
+        if self.stabilizer.mismatched_labels:
+            if self.family != "cgan":
+                raise RecipeError("`stabilizer.mismatched_labels` is for family 'cgan': no other has labels.")
+            if self.loss == "relativistic":
+                raise RecipeError("`stabilizer.mismatched_labels` is not for the loss 'relativistic', which pairs.")
         if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
             raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
         if self.growing and getattr(self.network, "discriminator", None) == "dcgan":

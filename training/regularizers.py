@@ -84,6 +84,11 @@ def real_targets(n: int, low: float, high: float, device: torch.device) -> float
     return low if low == high else torch.empty(n, device=device).uniform_(low, high)
 
 
+def other_labels(labels: Tensor, classes: int) -> Tensor:
+    """For each label another of 0 .. classes-1, uniform. (N,) int64 -> (N,) int64."""
+    return (labels + torch.randint_like(labels, 1, classes)) % classes
+
+
 def style_mixing_crossover(n: int, layers: int, probability: float, device: torch.device) -> Tensor:
     """First layer that takes the second style (Karras et al. 2019, section 3.1); `layers` where styles are not mixed.
 

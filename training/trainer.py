@@ -51,6 +51,8 @@ class Trainer:
         if recipe.family == "cgan" and (dataset.labels is None or dataset.classes is None):
             raise DataError(f"{dataset.source.name} has no labels, and family 'cgan' needs them; 'dcgan' does without.")
         self.classes = dataset.classes if recipe.family == "cgan" else None
+        if recipe.stabilizer.mismatched_labels and len(self.classes or ()) < 2:
+            raise DataError(f"{dataset.source.name} has one class, and `stabilizer.mismatched_labels` needs another.")
         self.dataset = dataset
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device) if self.classes and dataset.labels is not None else None
@@ -144,7 +146,8 @@ class Trainer:
             real.requires_grad_(penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0)
             fake.requires_grad_(penalty.r2_gamma > 0)
             real_logits, fake_logits = discriminate(real), discriminate(fake)
-            discriminator_loss = self._discriminator_loss(real_logits, fake_logits)
+            refused = self._refused(self.discriminator, fake_logits, real, labels, phase)
+            discriminator_loss = self._discriminator_loss(real_logits, refused)
         statistics = {
             "discriminator_loss": discriminator_loss,
             "real_logit": real_logits.float().mean(),
@@ -204,13 +207,25 @@ class Trainer:
         self.discriminator.requires_grad_(True)
         return statistics | {"generator_loss": generator_loss, "generator_gradient_norm": norm}
 
-    def _discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    def _refused(
+        self, discriminator: Any, fake_logits: Tensor, real: Tensor, labels: Tensor | None, phase: Phase | None
+    ) -> Tensor:
+        """Logits of what D is to refuse: (.., N) of generated pictures; (.., 2 N) with those of mismatched real ones.
+
+        GAN-CLS (Reed et al. 2016, algorithm 1), in whose loss both halves weigh the same.
+        """
+        if not self.recipe.stabilizer.mismatched_labels or labels is None or self.classes is None:
+            return fake_logits
+        others = regularizers.other_labels(labels, len(self.classes))
+        return torch.cat([fake_logits, discriminator(self._seen(real.detach()), others, phase)], dim=-1)
+
+    def _discriminator_loss(self, real_logits: Tensor, refused_logits: Tensor) -> Tensor:
         loss = LOSSES[self.recipe.loss]
         if not loss.has_targets:
-            return loss.discriminator(real_logits, fake_logits)
+            return loss.discriminator(real_logits, refused_logits)
         low, high = self.recipe.stabilizer.real_target
         target = regularizers.real_targets(real_logits.shape[-1], low, high, self.device)
-        return loss.discriminator(real_logits, fake_logits, target)
+        return loss.discriminator(real_logits, refused_logits, target)
 
     def _discriminator_ahead(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, phase: Phase | None
@@ -221,7 +236,7 @@ class Trainer:
 
         def loss_of(ahead: Callable[..., Tensor]) -> Tensor:
             real_logits, fake_logits = (ahead(self._seen(images), labels, phase) for images in (real, fake))
-            return self._discriminator_loss(real_logits, fake_logits)
+            return self._discriminator_loss(real_logits, self._refused(ahead, fake_logits, real, labels, phase))
 
         steps = self.recipe.stabilizer.unrolled_steps
         parameters = unrolled(self.discriminator, self.discriminator_optimizer, loss_of, steps)

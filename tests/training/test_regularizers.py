@@ -12,6 +12,7 @@ from training.regularizers import (
     feature_matching,
     gradient_penalty,
     mode_seeking,
+    other_labels,
     path_length,
     real_targets,
     style_mixing_crossover,
@@ -221,6 +222,15 @@ def test_targets_of_real_pictures_are_drawn_from_their_interval_one_a_picture():
 
 def test_a_fixed_target_is_a_number():
     assert real_targets(8, 0.9, 0.9, CPU) == 0.9
+
+
+def test_another_label_is_any_but_the_own_one():
+    labels = torch.arange(5).repeat(4_000)
+    others = other_labels(labels, 5)
+    counts = torch.zeros(5, 5).index_put_((labels, others), torch.ones(len(labels)), accumulate=True)
+    assert counts.diagonal().sum() == 0
+    assert counts[~torch.eye(5, dtype=torch.bool)].sub(1_000).abs().max() < 150  # 5 standard deviations
+    assert other_labels(torch.tensor([0, 1]), 2).tolist() == [1, 0]
 
 
 def test_mixing_crosses_over_somewhere_between_the_first_layer_and_the_last():

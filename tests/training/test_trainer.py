@@ -1,6 +1,7 @@
 """A run that is stopped goes on as if it had not been, and one that breaks keeps what was good."""
 
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from small import OVERRIDES, small_trainer
+from small import OVERRIDES, small_recipe, small_trainer
 from training import checkpoint, loop, trainer
-from training.errors import TrainingDiverged
+from training.data import to_unit
+from training.errors import DataError, TrainingDiverged
 from training.monitor import new_run
 from training.recipe import with_end
 
@@ -26,6 +28,7 @@ STABILIZERS = {
     "noisy labels": ("mlp-mnist", "stabilizer.real_target=[0.7, 1.2]"),
     "feature matching": ("mlp-mnist", "stabilizer.feature_matching=0.5"),
     "mode seeking": ("cgan-mnist", "stabilizer.mode_seeking=0.1"),
+    "mismatched labels": ("cgan-mnist", "stabilizer.mismatched_labels=true", "stabilizer.unrolled_steps=1"),
     "unrolling": ("mlp-mnist", "stabilizer.unrolled_steps=2"),
     "several discriminators": ("dcgan-mnist", "stabilizer.discriminators=2", "penalty.r1_gamma=0.1"),
     "augmentation": ("dcgan-mnist", "stabilizer.diff_augment=['color', 'translation', 'cutout']"),
@@ -150,6 +153,29 @@ def test_every_stabilizer_changes_what_is_learned(stabilizer: str, tmp_path: Pat
         job.check_finite({key: value.item() for key, value in statistics.items()})
         states.append(job.average.state_dict())
     assert differences(*states)
+
+
+def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(cache: Path):
+    def margin(*overrides: str) -> float:
+        """How much surer D is of real pictures than of the same ones as the next class, after 60 steps."""
+        job = small_trainer("cgan-mnist", cache, "total_kimg=2", *overrides)
+        for _ in range(60):
+            job.step()
+        assert job.labels is not None and job.classes is not None
+        images, labels = to_unit(job.images[:256]), job.labels[:256]
+        with torch.no_grad():
+            right, wrong = (job.discriminator(images, of).mean() for of in (labels, (labels + 1) % len(job.classes)))
+        return (right - wrong).item()
+
+    without, learned = margin(), margin("stabilizer.mismatched_labels=true")
+    assert learned > max(0.1, 2 * without)
+
+
+def test_mismatched_labels_need_two_classes(cache: Path):
+    job = small_trainer("cgan-mnist", cache)
+    one = dataclasses.replace(job.dataset, labels=torch.zeros(len(job.dataset), dtype=torch.int64), classes=("0",))
+    with pytest.raises(DataError, match=r"MNIST has one class, and `stabilizer.mismatched_labels` needs another"):
+        trainer.Trainer(small_recipe("cgan-mnist", "stabilizer.mismatched_labels=true"), one, job.device)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
