@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from small import OVERRIDES, small_recipe, small_trainer
-from training import checkpoint, loop, trainer
+from training import checkpoint, loop, regularizers, trainer
 from training.data import to_unit
 from training.errors import DataError, TrainingDiverged
 from training.monitor import new_run
@@ -169,6 +169,21 @@ def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(cach
 
     without, learned = margin(), margin("stabilizer.mismatched_labels=true")
     assert learned > max(0.1, 2 * without)
+
+
+@pytest.mark.parametrize("unrolled", [0, 2])
+def test_every_look_ahead_refuses_mismatched_pictures_too(unrolled: int, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    drawn: list[int] = []
+
+    def other_labels(labels: torch.Tensor, classes: int) -> torch.Tensor:
+        drawn.append(len(labels))
+        return (labels + 1) % classes
+
+    monkeypatch.setattr(regularizers, "other_labels", other_labels)
+    overrides = "stabilizer.mismatched_labels=true", f"stabilizer.unrolled_steps={unrolled}"
+    job = small_trainer("cgan-mnist", cache, *overrides)
+    job.step()
+    assert drawn == [job.recipe.optimizer.batch] * (1 + unrolled)
 
 
 def test_mismatched_labels_need_two_classes(cache: Path):
