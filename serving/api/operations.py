@@ -67,13 +67,13 @@ class Operations:
             return None
 
     async def draw(self, exchange: Exchange, generator: Generator, order: Order, headers: Fields) -> Response:
-        """The pictures of a plan as a reply with `headers`. Raises Problem 503, or 504 within `exchange.in_time`."""
+        """The pictures of a plan as a reply with `headers`. Raises Problem 429, 503, 504 within `exchange.in_time`."""
         plan = order.plan
         exchange.images = len(plan)
         with ExitStack() as room:
             room.enter_context(self._packer.reserve(order))
             if self._quota is not None:  # what is refused costs the one that the gate took
-                self._quota.charge(exchange.client, len(plan) - 1)
+                self._quota.charge(exchange.client, len(plan))
             pictures = await generator.draw(_inputs(order), exchange)
             if order.streams:
                 pieces = self._packer.stream(order, pictures)

@@ -22,27 +22,26 @@ class Quota:
 
     def check(self, client: str) -> None:
         """Takes one image's worth. Raises Problem 429 from a client that has nothing left."""
-        client = _network(client)
-        balance = self._balance(client)
-        if balance <= 0:
-            raise rate_limited(self._rate, math.floor(-balance / self._rate) + 1)
-        self._charge(client, balance, 1)
+        self._take(_network(client), taken=0, more=1)
 
     def charge(self, client: str, images: int) -> None:
-        """Takes `images` more."""
-        client = _network(client)
-        self._charge(client, self._balance(client), images)
+        """Takes the rest of `images`, of which `check` took one. Raises Problem 429 where another request of the
+        client's has meanwhile taken what it had: of those that come at once, one may overdraw."""
+        self._take(_network(client), taken=1, more=images - 1)
+
+    def _take(self, client: str, *, taken: int, more: int) -> None:
+        balance = self._balance(client)
+        if balance + taken <= 0:
+            raise rate_limited(self._rate, math.floor(-balance / self._rate) + 1)
+        self._balances[client] = (balance - more, self._clock())
+        self._balances.move_to_end(client)
+        if len(self._balances) > MAX_CLIENTS:
+            self._balances.popitem(last=False)
 
     def _balance(self, client: str) -> float:
         most = max(1.0, self._rate)
         balance, then = self._balances.get(client, (most, self._clock()))
         return min(most, balance + (self._clock() - then) * self._rate)
-
-    def _charge(self, client: str, balance: float, images: int) -> None:
-        self._balances[client] = (balance - images, self._clock())
-        self._balances.move_to_end(client)
-        if len(self._balances) > MAX_CLIENTS:
-            self._balances.popitem(last=False)
 
 
 def _network(client: str) -> str:

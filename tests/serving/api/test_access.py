@@ -1,6 +1,8 @@
 """Who may ask: API keys, quotas, other sites' pages."""
 
 import hashlib
+import http.client
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -101,6 +103,34 @@ def test_over_its_quota_a_client_is_told_when_to_come_back_and_another_is_served
     assert 1 <= int(refused.headers["retry-after"]) <= 4
     assert httpx2.get(f"{closed.url}/v1/models", headers=bearer("sesame-1")).status_code == 200
     assert httpx2.get(f"{closed.url}/metrics", headers=bearer("sesame-2")).status_code == 200
+
+
+def test_requests_begun_together_get_no_more_than_one_after_another(closed: Server):
+    """All are let in on their heads, while the client has its quota whole; the pictures are counted by the bodies."""
+    body = b'{"n": 64}'
+    headers = bearer("sesame-1") | {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    connections = [http.client.HTTPConnection("127.0.0.1", closed.port, timeout=30) for _ in range(5)]
+    for connection in connections:
+        connection.putrequest("POST", "/v1/sample")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+    deadline = time.monotonic() + 30
+    while in_flight(closed) < len(connections) + 1:  # with the one that asks
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    statuses = []
+    for connection in connections:
+        connection.send(body)
+        with connection.getresponse() as response:
+            statuses.append(response.status)
+        connection.close()
+    assert statuses == [200, 429, 429, 429, 429]
+
+
+def in_flight(server: Server) -> float:
+    metrics = httpx2.get(f"{server.url}/metrics", headers=bearer("sesame-2")).text
+    return sum(float(row.split()[-1]) for row in metrics.splitlines() if row.startswith("ganymede_requests_in_flight"))
 
 
 def test_on_an_ipv6_socket_clients_of_ipv4_are_told_apart(serve: Serve):

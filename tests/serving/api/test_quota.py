@@ -40,7 +40,7 @@ def test_a_seconds_worth_is_saved_up_and_no_more(clock: Clock):
 def test_retry_after_is_when_it_is_let_in_again(clock: Clock):
     quota = Quota(10, clock)
     assert refused(quota, "a") is None
-    quota.charge("a", 63)
+    quota.charge("a", 64)
     seconds = refused(quota, "a")
     assert seconds == 6  # 54 overdrawn at 10 a second
     clock.now += seconds - 1
@@ -54,9 +54,28 @@ def test_over_time_a_client_gets_its_rate_however_large_its_requests(clock: Cloc
     for _ in range(10_000):
         clock.now += 0.1
         if refused(quota, "a") is None:
-            quota.charge("a", 255)
+            quota.charge("a", 256)
             images += 256
     assert 10_000 <= images <= 10_000 + 256 + 10
+
+
+def test_of_requests_that_come_at_once_one_may_overdraw(clock: Clock):
+    quota = Quota(10, clock)
+    assert [refused(quota, client) for client in "aaab"] == [None] * 4
+    quota.charge("a", 64)
+    for _ in range(2):
+        with pytest.raises(Problem) as found:
+            quota.charge("a", 64)
+        assert (found.value.code, found.value.headers["Retry-After"]) == ("rate-limited", "6")
+    quota.charge("b", 64)
+
+
+@pytest.mark.parametrize("together", range(1, 11))
+def test_what_was_let_in_with_enough_for_all_is_drawn(together: int, clock: Clock):
+    quota = Quota(10, clock)
+    assert [refused(quota, "a") for _ in range(together)] == [None] * together
+    for _ in range(together):
+        quota.charge("a", 10 // together)
 
 
 def test_the_addresses_of_an_ipv6_network_are_one_client_and_those_of_ipv4_are_not(clock: Clock):
