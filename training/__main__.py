@@ -144,15 +144,15 @@ def _train(args: argparse.Namespace) -> int:
     else:
         assert name is not None  # one of the two is given
         chosen = recipe.load(name, overrides)
-    processes, device = distributed.launch(_device(args.device), args.devices)
-    with processes.in_turn():  # what the first downloads or renders, the others find
-        dataset = data.load(chosen.data.name, args.data, chosen.data.resolution, count=chosen.data.count)
+    source = (chosen.data.name, args.data, chosen.data.resolution)
     if args.dry_run:
         from training.dry_run import describe
 
-        classes = len(dataset.classes) if dataset.classes else None
-        print(describe(chosen, dataset.channels, classes, pictures=len(dataset)))
+        print(describe(chosen, data.extent(*source, count=chosen.data.count)))
         return 0
+    processes, device = distributed.launch(_device(args.device), args.devices)
+    with processes.in_turn():  # what the first downloads or renders, the others find
+        dataset = data.load(*source, count=chosen.data.count)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
         from training.probe import FidProbe

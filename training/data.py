@@ -1,7 +1,7 @@
 """Data sets -> one uint8 tensor in memory, and the order in which a run sees it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,25 @@ SOURCES = {
 }
 NAMES = (*SOURCES, "folder", "npz")
 
+
+@dataclass(frozen=True)
+class Extent:
+    """How much there is of a data set."""
+
+    pictures: int
+    channels: int
+    classes: int | None
+
+
+EXTENTS = {  # of training pictures
+    "mnist": Extent(60_000, 1, 10),
+    "fashion-mnist": Extent(60_000, 1, 10),
+    "cifar10": Extent(50_000, 3, 10),
+    "stacked-mnist": Extent(STACKED_COUNT["train"], 3, 1000),
+    "critters": Extent(CRITTERS_COUNT["train"], 3, None),
+}
+RENDERED = ("stacked-mnist", "critters")  # as many as are asked for
+
 Parts = tuple[Tensor, Tensor | None, tuple[str, ...] | None]  # images (N, C, H, H) uint8, labels (N,) int64, classes
 
 
@@ -65,12 +84,7 @@ def load(name: str, folder: Path, resolution: int, split: str = "train", count: 
     has both; for "npz" it is the file. `count` takes the first so many pictures; of a folder or a file, which may be
     sorted by class, so many at even distances.
     """
-    if name not in NAMES:
-        raise DataError(f"`data.name` (={name!r}) must be one of {', '.join(NAMES)}.")
-    if not 1 <= resolution <= MAX_RESOLUTION:
-        raise DataError(f"`data.resolution` (={resolution}) must be between 1 and {MAX_RESOLUTION}.")
-    if count is not None and count < 2:
-        raise DataError(f"`data.count` (={count}) must be at least 2.")
+    _check(name, resolution, count)
     match name:
         case "mnist" | "fashion-mnist":
             images, labels, classes = _mnist(name, folder, split)
@@ -86,6 +100,26 @@ def load(name: str, folder: Path, resolution: int, split: str = "train", count: 
         raise DataError(f"{name}, {split}: {len(images)} pictures found in {folder}; at least 2 are needed.")
     labels = None if labels is None else labels[:count]
     return Dataset(resize(images[:count], resolution), labels, classes, SOURCES[name], split)
+
+
+def extent(name: str, folder: Path, resolution: int, count: int | None = None) -> Extent:
+    """Of what `load` gives to train on; only a user's own pictures are looked at for it. Raises DataError."""
+    _check(name, resolution, count)
+    if name in EXTENTS:
+        known = EXTENTS[name]
+        pictures = known.pictures if count is None else count if name in RENDERED else min(count, known.pictures)
+        return replace(known, pictures=pictures)
+    dataset = load(name, folder, resolution, count=count)
+    return Extent(len(dataset), dataset.channels, len(dataset.classes) if dataset.classes else None)
+
+
+def _check(name: str, resolution: int, count: int | None) -> None:
+    if name not in NAMES:
+        raise DataError(f"`data.name` (={name!r}) must be one of {', '.join(NAMES)}.")
+    if not 1 <= resolution <= MAX_RESOLUTION:
+        raise DataError(f"`data.resolution` (={resolution}) must be between 1 and {MAX_RESOLUTION}.")
+    if count is not None and count < 2:
+        raise DataError(f"`data.count` (={count}) must be at least 2.")
 
 
 def _own(name: str, path: Path, resolution: int, split: str, count: int | None) -> Dataset:

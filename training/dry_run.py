@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.data import Dataset, Source
+from training.data import Dataset, Extent, Source
 from training.recipe import Recipe
 from training.trainer import Trainer
 
@@ -43,11 +43,11 @@ class Memory:
     activations: int  # the most that is kept for backward passes at any one time
 
 
-def describe(recipe: Recipe, channels: int, classes: int | None, pictures: int | None = None) -> str:
-    """Tables for people; `channels`, `classes` and `pictures` (how many) are the data set's. Raises RecipeError."""
-    trainer = _trainer(recipe, channels, classes)
+def describe(recipe: Recipe, data: Extent) -> str:
+    """Tables for people. Raises RecipeError."""
+    trainer = _trainer(recipe, data.channels, data.classes)
     size, batch = recipe.data.resolution, recipe.optimizer.batch
-    parts = [f"{recipe.name}: {channels} x {size} x {size}, batch {batch}"]
+    parts = [f"{recipe.name}: {data.channels} x {size} x {size}, batch {batch}"]
     for name, network, run in _passes(trainer):
         parts.append(f"{name}\n{_table(layers(network, run, batch))}")
     memory = memory_of_a_step(trainer)
@@ -57,9 +57,8 @@ def describe(recipe: Recipe, channels: int, classes: int | None, pictures: int |
         "Adam's moments": memory.moments,
         "average of the generator": memory.average,
         "kept for backward passes, at most": memory.activations,
+        f"data: {data.pictures:,} pictures": data.pictures * data.channels * size**2,
     }
-    if pictures is not None:
-        rows[f"data: {pictures:,} pictures"] = pictures * channels * size**2
     rows["total"] = sum(rows.values())
     lines = [f"{name:<34}{value / MIB:>12,.1f} MiB" for name, value in rows.items()]
     parts.append("\n".join(["Memory of a training step, without workspace of the kernels", *lines]))

@@ -61,6 +61,14 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
     assert (tmp_path / "models" / "dcgan-mnist" / "generator.onnx").is_file()
 
 
+def test_a_dry_run_takes_no_data_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folders = ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    assert main(["train", "dcgan-cifar10", "--dry-run", *folders]) == 0
+    said = capsys.readouterr().out
+    assert "3 x 32 x 32, batch " in said and "data: 50,000 pictures" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: Path):
     command = [sys.executable, "-m", "training", "train"]
     options = ["--data", str(DATA), "--threads", "1", "--tick-kimg", "0.1", "--checkpoint-seconds", "0"]

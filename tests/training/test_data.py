@@ -66,6 +66,30 @@ def test_cifar10_is_read_from_torchvisions_layout(cifar10: np.ndarray, tmp_path:
     assert train.classes is not None and train.classes[6] == "frog" and len(train.classes) == 10
 
 
+@pytest.mark.parametrize("name", [*data.EXTENTS, "npz"])
+def test_the_extent_is_that_of_what_is_loaded(name: str, cifar10: np.ndarray, tmp_path: Path):
+    folder, size = (tmp_path, 32) if name in ("cifar10", "critters") else (DATA, 28)
+    if name == "npz":
+        folder = tmp_path / "own.npz"
+        np.savez(folder, images=cifar10, labels=np.arange(12) % 5)
+    loaded = data.load(name, folder, size, count=8)
+    classes = len(loaded.classes) if loaded.classes else None
+    assert data.extent(name, folder, size, 8) == data.Extent(len(loaded), loaded.channels, classes)
+
+
+def test_what_is_known_is_neither_downloaded_nor_rendered(tmp_path: Path):
+    assert {name: data.extent(name, tmp_path, 28).pictures for name in data.EXTENTS} == {
+        "mnist": 60_000,
+        "fashion-mnist": 60_000,
+        "cifar10": 50_000,
+        "stacked-mnist": 128_000,
+        "critters": 50_000,
+    }
+    assert data.extent("mnist", tmp_path, 28, count=100_000).pictures == 60_000  # there are no more
+    assert data.extent("critters", tmp_path, 28, count=100_000).pictures == 100_000
+    assert not list(tmp_path.iterdir())
+
+
 def test_cifar10_is_also_read_from_npz_files(tmp_path: Path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar10-test.npz", images=pixels, labels=np.arange(4))

@@ -8,6 +8,7 @@ import torch
 
 from small import small_recipe, small_trainer
 from training import dry_run
+from training.data import Extent
 from training.recipe import Recipe
 
 N = 16  # batch of the small recipes
@@ -104,7 +105,7 @@ def test_a_growing_network_is_described_whole_and_its_early_layers_as_not_in_use
 
 
 def test_a_description_is_a_table_that_adds_up():
-    text = dry_run.describe(dcgan(), 1, 10, pictures=60_000)
+    text = dry_run.describe(dcgan(), Extent(60_000, 1, 10))
     generator, discriminator, memory = text.split("\n\n")[1:]
     assert generator.splitlines()[-1].split() == ["total", "14,769", f"{12544 + 100352 + 25088:,}"]
     assert discriminator.splitlines()[-1].split()[1] == "2,985"
