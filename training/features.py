@@ -7,9 +7,12 @@ two evaluations share is computed once.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from training import data
@@ -41,7 +44,10 @@ def inception_extractor(inception: Path | None, device: torch.device | str) -> E
         raise DataError(
             f"Inception's weights ({where}) cannot be read or downloaded: {error}; give a file with `--inception`."
         ) from error
-    network = network.to(memory_format=torch.channels_last).to(device).eval()  # 1.4 times faster on a CPU
+    blocks: list[Any] = [module for module in network.eval().modules() if hasattr(module, "bn")]
+    for block in blocks:
+        block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()  # 1.1 times faster on a CPU
+    network = network.to(memory_format=torch.channels_last).to(device)  # 1.4 times faster on a CPU
 
     @torch.no_grad()
     def extract(pictures: np.ndarray) -> np.ndarray:

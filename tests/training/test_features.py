@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from training import data, features
 from training.errors import DataError
@@ -74,6 +76,16 @@ def test_grey_pictures_have_the_features_of_their_rgb_copies_whatever_the_batch(
     found = extract(grey)
     assert found.shape == (3, 2048) and found.dtype == np.float32 and found.std() > 0.1
     np.testing.assert_allclose(extract(np.repeat(grey[:1], 3, axis=3)), found[:1], atol=1e-4)
+
+
+@pytest.mark.skipif(not INCEPTION.is_file(), reason="the weights of Inception are not in data/")
+def test_features_are_torch_fidelitys_own():
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=INCEPTION)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pictures).permute(0, 3, 1, 2))[0].numpy()
+    found = features.inception_extractor(INCEPTION, "cpu")(pictures)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_weights_that_are_none_are_named(tmp_path: Path):
