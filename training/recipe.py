@@ -67,7 +67,8 @@ class Stabilizer:
     real_target: tuple[float, ...] = (1.0, 1.0)
     feature_matching: float = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
     mode_seeking: float = 0.0  # weight; 1 in Mao et al. 2019
-    mismatched_labels: bool = False  # D refuses real pictures of another class, too (Reed et al. 2016); 'cgan' only
+    # Share of real pictures with another's class in what D is to refuse; 0.5 in Reed et al. 2016; family 'cgan' only.
+    mismatched_labels: float = 0.0
     unrolled_steps: int = 0  # of D, that G looks ahead (Metz et al. 2017)
     discriminators: int = 1  # that G faces at once (Durugkar et al. 2017)
     diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()  # Zhao et al. 2020
@@ -163,9 +164,13 @@ class Recipe:
         ):
             if not 0 <= share <= 1:
                 raise RecipeError(f"`{name}` (={share}) must be between 0 and 1.")
-        for name, beta in (("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)):
-            if not 0 <= beta < 1:
-                raise RecipeError(f"`{name}` (={beta}) must be at least 0 and less than 1.")
+        for name, part in (
+            ("optimizer.beta1", self.optimizer.beta1),
+            ("optimizer.beta2", self.optimizer.beta2),
+            ("stabilizer.mismatched_labels", self.stabilizer.mismatched_labels),
+        ):
+            if not 0 <= part < 1:
+                raise RecipeError(f"`{name}` (={part}) must be at least 0 and less than 1.")
         self._check_axes()
 
     def _check_axes(self) -> None:
@@ -187,11 +192,8 @@ class Recipe:
                         f"`penalty.{name}` holds the gradient at each picture, and batch normalisation mixes them: "
                         "choose `network.discriminator_norm` none or spectral."
                     )
-        if self.stabilizer.mismatched_labels:
-            if self.family != "cgan":
-                raise RecipeError("`stabilizer.mismatched_labels` is for family 'cgan': no other has labels.")
-            if self.loss == "relativistic":
-                raise RecipeError("`stabilizer.mismatched_labels` is not for the loss 'relativistic', which pairs.")
+        if self.stabilizer.mismatched_labels and self.family != "cgan":
+            raise RecipeError("`stabilizer.mismatched_labels` is for family 'cgan': no other has labels.")
         if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
             raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
         if self.growing and getattr(self.network, "discriminator", None) == "dcgan":

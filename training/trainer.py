@@ -8,6 +8,7 @@ run repeats an unbroken one bit for bit on the CPU.
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ class Trainer:
             real.requires_grad_(penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0)
             fake.requires_grad_(penalty.r2_gamma > 0)
             real_logits, fake_logits = discriminate(real), discriminate(fake)
-            refused = self._refused(self.discriminator, fake_logits, real, labels, phase)
-            discriminator_loss = self._discriminator_loss(real_logits, refused)
+            mismatched_logits = self._mismatched(self.discriminator, real, labels, phase)
+            discriminator_loss = self._discriminator_loss(real_logits, fake_logits, mismatched_logits)
         statistics = {
             "discriminator_loss": discriminator_loss,
             "real_logit": real_logits.float().mean(),
@@ -207,25 +208,25 @@ class Trainer:
         self.discriminator.requires_grad_(True)
         return statistics | {"generator_loss": generator_loss, "generator_gradient_norm": norm}
 
-    def _refused(
-        self, discriminator: Any, fake_logits: Tensor, real: Tensor, labels: Tensor | None, phase: Phase | None
-    ) -> Tensor:
-        """Logits of what D is to refuse: (.., N) of generated pictures; (.., 2 N) with those of mismatched real ones.
-
-        GAN-CLS (Reed et al. 2016, algorithm 1), in whose loss both halves weigh the same.
-        """
+    def _mismatched(
+        self, discriminator: Any, real: Tensor, labels: Tensor | None, phase: Phase | None
+    ) -> Tensor | None:
+        """Logits of real pictures with another's label (Reed et al. 2016, algorithm 1), where the recipe has them."""
         if not self.recipe.stabilizer.mismatched_labels or labels is None or self.classes is None:
-            return fake_logits
+            return None
         others = regularizers.other_labels(labels, len(self.classes))
-        return torch.cat([fake_logits, discriminator(self._seen(real.detach()), others, phase)], dim=-1)
+        return discriminator(self._seen(real.detach()), others, phase)
 
-    def _discriminator_loss(self, real_logits: Tensor, refused_logits: Tensor) -> Tensor:
-        loss = LOSSES[self.recipe.loss]
-        if not loss.has_targets:
-            return loss.discriminator(real_logits, refused_logits)
-        low, high = self.recipe.stabilizer.real_target
-        target = regularizers.real_targets(real_logits.shape[-1], low, high, self.device)
-        return loss.discriminator(real_logits, refused_logits, target)
+    def _discriminator_loss(self, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
+        """Of logits."""
+        loss, stabilizer = LOSSES[self.recipe.loss], self.recipe.stabilizer
+        against = partial(loss.discriminator, real)
+        if loss.has_targets:
+            target = regularizers.real_targets(real.shape[-1], *stabilizer.real_target, device=self.device)
+            against = partial(against, target=target)
+        if mismatched is None:
+            return against(fake)
+        return against(fake).lerp(against(mismatched), stabilizer.mismatched_labels)
 
     def _discriminator_ahead(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, phase: Phase | None
@@ -236,7 +237,8 @@ class Trainer:
 
         def loss_of(ahead: Callable[..., Tensor]) -> Tensor:
             real_logits, fake_logits = (ahead(self._seen(images), labels, phase) for images in (real, fake))
-            return self._discriminator_loss(real_logits, self._refused(ahead, fake_logits, real, labels, phase))
+            mismatched_logits = self._mismatched(ahead, real, labels, phase)
+            return self._discriminator_loss(real_logits, fake_logits, mismatched_logits)
 
         steps = self.recipe.stabilizer.unrolled_steps
         parameters = unrolled(self.discriminator, self.discriminator_optimizer, loss_of, steps)

@@ -28,7 +28,7 @@ STABILIZERS = {
     "noisy labels": ("mlp-mnist", "stabilizer.real_target=[0.7, 1.2]"),
     "feature matching": ("mlp-mnist", "stabilizer.feature_matching=0.5"),
     "mode seeking": ("cgan-mnist", "stabilizer.mode_seeking=0.1"),
-    "mismatched labels": ("cgan-mnist", "stabilizer.mismatched_labels=true", "stabilizer.unrolled_steps=1"),
+    "mismatched labels": ("cgan-mnist", "stabilizer.mismatched_labels=0.5", "stabilizer.unrolled_steps=1"),
     "unrolling": ("mlp-mnist", "stabilizer.unrolled_steps=2"),
     "several discriminators": ("dcgan-mnist", "stabilizer.discriminators=2", "penalty.r1_gamma=0.1"),
     "augmentation": ("dcgan-mnist", "stabilizer.diff_augment=['color', 'translation', 'cutout']"),
@@ -155,9 +155,11 @@ def test_every_stabilizer_changes_what_is_learned(stabilizer: str, tmp_path: Pat
     assert differences(*states)
 
 
-def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(cache: Path):
-    def margin(*overrides: str) -> float:
+@pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
+def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(loss: str, cache: Path):
+    def margin(share: float) -> float:
         """How much surer D is of real pictures than of the same ones as the next class, after 60 steps."""
+        overrides = f"loss={loss}", f"stabilizer.mismatched_labels={share}"
         job = small_trainer("cgan-mnist", cache, "total_kimg=2", *overrides)
         for _ in range(60):
             job.step()
@@ -167,8 +169,9 @@ def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(cach
             right, wrong = (job.discriminator(images, of).mean() for of in (labels, (labels + 1) % len(job.classes)))
         return (right - wrong).item()
 
-    without, learned = margin(), margin("stabilizer.mismatched_labels=true")
+    without, little, learned = margin(0), margin(0.1), margin(0.5)
     assert learned > max(0.1, 2 * without)
+    assert without < little < learned
 
 
 @pytest.mark.parametrize("unrolled", [0, 2])
@@ -180,7 +183,7 @@ def test_every_look_ahead_refuses_mismatched_pictures_too(unrolled: int, cache: 
         return (labels + 1) % classes
 
     monkeypatch.setattr(regularizers, "other_labels", other_labels)
-    overrides = "stabilizer.mismatched_labels=true", f"stabilizer.unrolled_steps={unrolled}"
+    overrides = "stabilizer.mismatched_labels=0.5", f"stabilizer.unrolled_steps={unrolled}"
     job = small_trainer("cgan-mnist", cache, *overrides)
     job.step()
     assert drawn == [job.recipe.optimizer.batch] * (1 + unrolled)
@@ -190,7 +193,7 @@ def test_mismatched_labels_need_two_classes(cache: Path):
     job = small_trainer("cgan-mnist", cache)
     one = dataclasses.replace(job.dataset, labels=torch.zeros(len(job.dataset), dtype=torch.int64), classes=("0",))
     with pytest.raises(DataError, match=r"MNIST has one class, and `stabilizer.mismatched_labels` needs another"):
-        trainer.Trainer(small_recipe("cgan-mnist", "stabilizer.mismatched_labels=true"), one, job.device)
+        trainer.Trainer(small_recipe("cgan-mnist", "stabilizer.mismatched_labels=0.5"), one, job.device)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
