@@ -71,7 +71,7 @@ EXTENTS = {  # of training pictures
     "stacked-mnist": Extent(STACKED_COUNT["train"], 3, 1000),
     "critters": Extent(CRITTERS_COUNT["train"], 3, None),
 }
-RENDERED = ("stacked-mnist", "critters")  # as many as are asked for
+ENDLESS = ("stacked-mnist", "critters")  # as many as are asked for
 
 Parts = tuple[Tensor, Tensor | None, tuple[str, ...] | None]  # images (N, C, H, H) uint8, labels (N,) int64, classes
 
@@ -107,8 +107,9 @@ def extent(name: str, folder: Path, resolution: int, count: int | None = None) -
     _check(name, resolution, count)
     if name in EXTENTS:
         known = EXTENTS[name]
-        pictures = known.pictures if count is None else count if name in RENDERED else min(count, known.pictures)
-        return replace(known, pictures=pictures)
+        if count is None:
+            return known
+        return replace(known, pictures=count if name in ENDLESS else min(count, known.pictures))
     dataset = load(name, folder, resolution, count=count)
     return Extent(len(dataset), dataset.channels, len(dataset.classes) if dataset.classes else None)
 
