@@ -127,9 +127,9 @@ def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
     assert digit_models
     for model in digit_models:
         accuracy, _ = evaluate.judge_metrics(Runtime(model), JUDGE, per_class=200)
-        assert min(accuracy["by_class"].values()) > 0.93, json.dumps(accuracy["by_class"])
+        assert min(accuracy["by_class"].values()) > 0.955, json.dumps(accuracy["by_class"])
         published = next(m for m in model.document["metrics"] if m["name"] == "judge_worst_class")
-        assert published["value"] >= 0.97
+        assert published["value"] >= 0.985
 
 
 def test_clothes_are_drawn_by_the_name_that_was_asked_for():
