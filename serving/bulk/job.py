@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -65,6 +66,14 @@ class Job:
 
     def shards(self) -> list[Shard]:
         return [self.shard(number) for number in range(-(-self.n // self.shard_size))]
+
+    def key(self, index: int) -> str:
+        """The name of the picture at `index`. Names sort as the job's indices do, for files are read by name."""
+        return f"{index:0{self._digits}}"
+
+    @cached_property
+    def _digits(self) -> int:
+        return max(12, len(str(self.start + self.n - 1)))
 
     def settings(self) -> dict[str, Any]:
         """As they stand in the directory: what differs here would make other bytes."""

@@ -57,7 +57,7 @@ class TarWriter:
     def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
         parts = []
         for i, data in enumerate(encoded(self._job, pictures)):
-            key = _key(start + i).encode()
+            key = self._job.key(start + i).encode()
             digits = sum(key)
             facts = self._facts.of(start + i, None if labels is None else labels[i])
             parts += (self._member(key, digits, self._picture, data), self._member(key, digits, b".json", facts))
@@ -112,7 +112,7 @@ class ParquetWriter:
 
     def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
         for i, data in enumerate(encoded(self._job, pictures)):
-            image = {"bytes": data, "path": f"{_key(start + i)}.{self._job.image}"}
+            image = {"bytes": data, "path": f"{self._job.key(start + i)}.{self._job.image}"}
             self._rows.append((image, start + i, None if labels is None else labels[i]))
         while len(self._rows) >= ROW_GROUP:
             self._flush()
@@ -164,7 +164,7 @@ class FilesWriter:
 
     def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
         for i, data in enumerate(encoded(self._job, pictures)):
-            name = f"{_key(start + i)}.{self._job.image}"
+            name = f"{self._job.key(start + i)}.{self._job.image}"
             (self._folder / name).write_bytes(data)
             facts = self._facts.of(start + i, None if labels is None else labels[i])
             self._metadata.write(b'{"file_name":"%s",%s\n' % (name.encode(), facts[1:]))
@@ -178,11 +178,6 @@ def encoded(job: Job, pictures: np.ndarray) -> list[bytes]:
     if job.image == "webp":
         return [images.webp(picture) for picture in pictures]
     return pngs(pictures)
-
-
-def _key(index: int) -> str:
-    """Names in order of index: files are listed, and so read, by name."""
-    return f"{index:012}"
 
 
 class Facts:

@@ -71,6 +71,25 @@ def test_a_tar_is_what_tarfile_writes(make: Any):
     assert path.read_bytes() == again.getvalue()
 
 
+@pytest.mark.parametrize("format", ["webdataset", "files", "parquet"])
+def test_pictures_are_named_in_order_where_an_index_has_a_13th_digit(make: Any, format: str):
+    start = 10**12 - 13
+    folder = make("tiny-dcgan", format=format, start=start)
+    names = [name for path in sorted(folder.glob("shard-*")) for name in _picture_names(path)]
+    assert names == sorted(names) and names == [f"{start + i:013}.png" for i in range(25)]
+
+
+def _picture_names(shard: Path) -> list[str]:
+    if shard.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return [image["path"] for image in pq.read_table(shard)["image"].to_pylist()]
+    if shard.suffix == ".tar":
+        with tarfile.open(shard) as archive:
+            return [name for name in archive.getnames() if name.endswith(".png")]
+    return sorted(path.name for path in shard.glob("*.png"))
+
+
 def test_datasets_reads_parquet_as_pictures_with_their_addresses(make: Any, expected: Expected, tmp_path: Path):
     import datasets
 
