@@ -48,7 +48,7 @@ SOURCES = {
     "fashion-mnist": Source(
         "Fashion-MNIST", "MIT", "Xiao, Rasul and Vollgraf, https://github.com/zalandoresearch/fashion-mnist"
     ),
-    "cifar10": Source("CIFAR-10", "none stated", "Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html"),
+    "cifar10": Source("CIFAR-10", "no licence stated", "Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html"),
     "stacked-mnist": Source("stacked MNIST", "CC BY-SA 3.0", "three digits of MNIST as the planes of an RGB picture"),
     "critters": Source("critters", critters.LICENCE, critters.SOURCE),
 }
