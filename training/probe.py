@@ -22,7 +22,6 @@ class FidProbe:
 
     def __call__(self, pictures: np.ndarray) -> float:
         parts = [
-            self.extract(pictures[start : start + features.INCEPTION_BATCH])
-            for start in range(0, len(pictures), features.INCEPTION_BATCH)
+            self.extract(pictures[start : start + features.BATCH]) for start in range(0, len(pictures), features.BATCH)
         ]
         return metrics.fid(np.concatenate(parts), self.reference)
