@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
     evaluate.add_argument("--samples", type=int, default=10_000, help="pictures generated for FID (%(default)s)")
     evaluate.add_argument("--reference", type=int, default=10_000, help="test pictures for FID (%(default)s)")
-    evaluate.add_argument("--metrics", help="those to measure, such as fid,kid (default: all that the data allow)")
+    evaluate.add_argument(
+        "--metrics", help="those to measure, such as fid,kid (default: all that the data allow but fid_train)"
+    )
     evaluate.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")

@@ -15,6 +15,7 @@ from training.figures import Figure
 from training.subject import Subject
 
 JUDGED_PER_CLASS = 1000
+ON_DEMAND = ("fid_train",)  # five times the work of all the others
 
 Measure = Callable[[], list[Figure]]
 
@@ -32,12 +33,13 @@ def evaluate(
 ) -> list[Figure]:
     """Measures the model in `folder` and writes the figures into its model.json and README.md, each as it is found.
 
-    `metrics` names some of `measures`, all unless given; figures of others stay as they were. Raises TrainingError.
+    `metrics` names some of `measures`, all but ON_DEMAND unless given; figures of others stay as they were. Raises
+    TrainingError.
     """
     runtime = Runtime(load_model(folder))
     subject = Subject(runtime, data_folder, count=samples, reference=reference, inception=inception, device=device)
     known = measures(subject, judge)
-    chosen = known if metrics is None else metrics
+    chosen = [name for name in known if name not in ON_DEMAND] if metrics is None else metrics
     if unknown := [name for name in chosen if name not in known]:
         raise TrainingError(f"`metrics` (={unknown[0]}) must be among {', '.join(known)} for {runtime.model.id} here.")
     found: list[Figure] = []
@@ -66,6 +68,7 @@ def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
     if subject.model.classes and subject.labelled:
         by_name["classification"] = lambda: lenet.classification(subject)
     by_name["fid"] = lambda: likeness.fid(subject)
+    by_name["fid_train"] = lambda: likeness.fid_train(subject)
     by_name["kid"] = lambda: likeness.kid(subject)
     by_name["precision_recall"] = lambda: likeness.precision_recall(subject)
     by_name["realism"] = lambda: likeness.realism(subject)

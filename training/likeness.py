@@ -36,6 +36,17 @@ def fid(subject: Subject) -> list[Figure]:
     return compared(subject, ["fid"], lambda a, b: [metrics.fid(a, b)])
 
 
+def fid_train(subject: Subject) -> list[Figure]:
+    """Frechet inception distance of as many pictures as the training set has to all of it: what papers report."""
+    known, n = subject.all_train_features, len(subject.train)
+    how = f"{_extractor(subject)}, {n:,} pictures against all {n:,} of the training set, {subject.resolution} px"
+    floor = None
+    if subject.held_out:
+        floor = Floor(metrics.fid(subject.test_features, known), f"{len(subject.test):,} test pictures")
+    made = subject.features_of(subject.sampled, n)
+    return [figure("fid_train", metrics.fid(made, known), how, n, f"{subject.train.source.name} train, all", floor)]
+
+
 def kid(subject: Subject) -> list[Figure]:
     """Kernel inception distance."""
     size = min(KID_SUBSET_SIZE, subject.count, len(subject.test))

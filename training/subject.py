@@ -63,7 +63,11 @@ class Subject:
 
     @cached_property
     def sample_features(self) -> np.ndarray:
-        return self.features_of(lambda start, n: samples.generate(self.runtime, start, n)[0], self.count)
+        return self.features_of(self.sampled, self.count)
+
+    def sampled(self, start: int, n: int) -> np.ndarray:
+        """Pictures start .. start+n-1 of those that are measured."""
+        return samples.generate(self.runtime, start, n)[0]
 
     @cached_property
     def mixed_features(self) -> np.ndarray:
@@ -87,6 +91,10 @@ class Subject:
         """Of as many training pictures as are compared: they stand in the samples' place, for the floor."""
         n = min(self.count, len(self.test))
         return features.dataset_features(self.train, self.name, self.data_folder, n, self.extract)
+
+    @cached_property
+    def all_train_features(self) -> np.ndarray:
+        return features.dataset_features(self.train, self.name, self.data_folder, len(self.train), self.extract)
 
     def extract(self, pictures: np.ndarray) -> np.ndarray:
         """Inception features; the network is loaded for the first ones that no file holds."""

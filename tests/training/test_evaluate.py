@@ -142,9 +142,21 @@ def test_measures_may_be_named_and_the_others_stay_as_they_were(model_folder: Pa
 def test_a_measure_that_the_model_or_its_data_cannot_have_is_refused_with_those_it_can(
     model_folder: Path, data_folder: Path, name: str
 ):
-    right = "fid, kid, precision_recall, realism, one_nearest_neighbour, path_length, nearest for memoriser"
+    right = "fid, fid_train, kid, precision_recall, realism, one_nearest_neighbour, path_length, nearest for memoriser"
     with pytest.raises(TrainingError, match=rf"`metrics` \(={name}\) must be among {right}"):
         evaluate.evaluate(model_folder, data_folder, device="cpu", metrics=[name])
+
+
+def test_fid_against_the_training_set_is_of_as_many_pictures_as_that_has(
+    model_folder: Path, data_folder: Path, projections_for_inception: Extract
+):
+    (found,) = evaluate.evaluate(model_folder, data_folder, samples=40, metrics=["fid_train"], device="cpu")
+    train = data.load("mnist", DATA, 28).images.permute(0, 2, 3, 1).numpy()
+    made = samples.generate(Runtime(load_model(model_folder)), 0, len(train))[0]
+    expected = metrics.fid(*map(projections_for_inception, (made, train)))
+    assert found["value"] == pytest.approx(expected, rel=1e-6)
+    assert found["samples"] == len(train)
+    assert f"{len(train)} pictures against all {len(train)} of the training set" in found["protocol"]
 
 
 def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_search_for_copies(tmp_path: Path):
