@@ -248,16 +248,15 @@ def to_unit(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float() / 127.5 - 1
 
 
-def horizontal_flips(images: Tensor, position: int, seed: int) -> Tensor:
-    """Mirrors about half of the pictures at position, position+1, .. of the endless stream. (N, C, H, W).
+def mirrored(n: int, position: int, seed: int) -> Tensor:
+    """Which pictures at position .. position+n-1 of the endless stream are mirrored, about half: (n,) bool.
 
-    Whether the picture at one position is mirrored is a function of (seed, position) alone: a resumed run, or one that
-    shares each batch out over more processes, mirrors the same ones.
+    A function of (seed, position) alone: a resumed run, or one that shares each batch out over more processes, mirrors
+    the same ones.
     """
     # Philox is a counter: each step of it gives 4 words, so the words of step k are those of position k.
-    words = np.random.Philox(key=seed % 2**64, counter=position).random_raw(4 * len(images))
-    mirrored = torch.from_numpy((words[::4] & 1).astype(bool)).to(images.device)
-    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    words = np.random.Philox(key=seed % 2**64, counter=position).random_raw(4 * n)
+    return torch.from_numpy((words[::4] & 1).astype(bool))
 
 
 def at_stage(images: Tensor, resolution: int, alpha: float) -> Tensor:

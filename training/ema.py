@@ -1,7 +1,7 @@
 """Exponential moving average of a network's weights, buffers included (Yazici et al. 2019)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def decay_of(batch: int, half_life_kimg: float, images_seen: int, ramp_up: float = 0.05) -> float:
@@ -11,7 +11,7 @@ def decay_of(batch: int, half_life_kimg: float, images_seen: int, ramp_up: float
 
 
 @torch.no_grad()
-def update(average: nn.Module, network: nn.Module, decay: float) -> None:
+def update(average: nn.Module, network: nn.Module, decay: float | Tensor) -> None:
     """average <- decay * average + (1 - decay) * network; whole-number buffers are copied."""
     for target, source in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if target.is_floating_point():

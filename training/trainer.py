@@ -7,10 +7,10 @@ run repeats an unbroken one bit for bit on the CPU.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
 from training import augment, checkpoint, ema, regularizers
-from training.data import Dataset, Order, at_stage, horizontal_flips, to_unit
+from training.data import Dataset, Order, at_stage, mirrored, to_unit
 from training.distributed import Processes
 from training.errors import DataError, TrainingDiverged, TrainingError
+from training.graphs import Graphs
 from training.losses import LOSSES
 from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
@@ -36,6 +37,25 @@ SAMPLING_BATCH = 64
 
 Statistics = dict[str, Tensor]  # scalars that stay on the device
 Discriminate = Callable[[Tensor], Tensor]  # images -> logits
+
+
+class Kind(NamedTuple):
+    """What decides which kernels a step launches: steps that are alike in it differ in their inputs alone."""
+
+    phase: Phase | None
+    input_noise: float  # standard deviation
+    r1: bool  # whether the penalty is due
+    path_length: bool
+
+
+class Inputs(NamedTuple):
+    """What a step is told; k is `discriminator_steps`, n this process's share of a batch."""
+
+    pictures: Tensor  # (k, n) int64: numbers of the real ones of each update of the discriminator
+    mirrored: Tensor | None  # (k, n) bool
+    generator_lr: float | Tensor
+    discriminator_lr: float | Tensor
+    ema_decay: float | Tensor
 
 
 class Trainer:
@@ -83,6 +103,7 @@ class Trainer:
         self.seconds = 0.0  # of training, over all sessions of the run
 
         self.latent_source = torch.Generator(device).manual_seed(recipe.seed)  # the same in every process
+        self.graphs = self._graphs()
         if not self.processes.first:
             torch.manual_seed(recipe.seed + self.processes.rank)  # what a process draws for its share alone
 
@@ -105,49 +126,84 @@ class Trainer:
 
     def step(self) -> Statistics:
         """One update of the generator after `discriminator_steps` of the discriminator. Returns scalars."""
-        recipe = self.recipe
-        phase = phase_at(recipe, self.images_seen)
-        factor = learning_rate_factor(recipe, self.images_seen)
-        self.generator_optimizer.param_groups[0]["lr"] = recipe.optimizer.generator_lr * factor
-        self.discriminator_optimizer.param_groups[0]["lr"] = recipe.optimizer.discriminator_lr * factor
-
-        for _ in range(recipe.optimizer.discriminator_steps - 1):
-            self._update_discriminator(*self._next_batch(phase), phase)
-        real, labels = self._next_batch(phase)
-        statistics = self._update_discriminator(real, labels, phase)
-        statistics |= self._update_generator(real, labels, phase)
-
+        kind, inputs = self._kind(), self._inputs()
+        compute = partial(self._updates, kind)
+        statistics = self.graphs.run(kind, inputs, compute) if self.graphs else compute(inputs)
+        self.images_seen += self.images_per_step
         self.steps += 1
-        decay = ema.decay_of(self.images_per_step, recipe.ema_half_life_kimg, self.images_seen)
-        ema.update(self.average, self.generator, decay)
+        return statistics
+
+    def _graphs(self) -> Graphs[Inputs] | None:
+        """Replays of steps, where steps can be recorded: not where processes average, nor with D unrolled."""
+        possible = self.device.type == "cuda" and self.processes.count == 1
+        possible = possible and not self.recipe.stabilizer.unrolled_steps
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            optimizer.param_groups[0]["capturable"] = possible
+        if not possible:
+            return None
+        torch.backends.cudnn.benchmark = True  # shapes recur
+        return Graphs(self.device, [self.latent_source])
+
+    def _kind(self) -> Kind:
+        recipe, penalty = self.recipe, self.recipe.penalty
+        return Kind(
+            phase=phase_at(recipe, self.images_seen),
+            input_noise=augment.input_noise_std(recipe.stabilizer, self.images_seen),
+            r1=penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0,
+            path_length=penalty.path_length > 0 and self.steps % penalty.path_length_interval == 0,
+        )
+
+    def _inputs(self) -> Inputs:
+        recipe, optimizer, size = self.recipe, self.recipe.optimizer, self.images_per_step
+        index = self.order.batch(self.images_seen, size).view(-1, optimizer.batch)
+        flips = None
+        if recipe.data.horizontal_flips:
+            flips = mirrored(size, self.images_seen, recipe.seed).view(index.shape)[:, self.share]
+        factor = learning_rate_factor(recipe, self.images_seen)
+        return Inputs(
+            pictures=index[:, self.share],
+            mirrored=flips,
+            generator_lr=optimizer.generator_lr * factor,
+            discriminator_lr=optimizer.discriminator_lr * factor,
+            ema_decay=ema.decay_of(size, recipe.ema_half_life_kimg, self.images_seen + size),
+        )
+
+    def _updates(self, kind: Kind, inputs: Inputs) -> Statistics:
+        self.generator_optimizer.param_groups[0]["lr"] = inputs.generator_lr
+        self.discriminator_optimizer.param_groups[0]["lr"] = inputs.discriminator_lr
+        *earlier, (real, labels) = self._batches(inputs, kind.phase)
+        for batch in earlier:
+            self._update_discriminator(*batch, kind)
+        statistics = self._update_discriminator(real, labels, kind)
+        statistics |= self._update_generator(real, labels, kind)
+        ema.update(self.average, self.generator, inputs.ema_decay)
         return {name: value.detach() for name, value in statistics.items()}
 
-    def _next_batch(self, phase: Phase | None) -> tuple[Tensor, Tensor | None]:
-        """This process's share of the next real pictures, and their labels; moves the clock."""
-        batch = self.recipe.optimizer.batch
-        index = self.order.batch(self.images_seen, batch)[self.share].to(self.device)
-        real = to_unit(self.images[index])
-        if self.recipe.data.horizontal_flips:
-            real = horizontal_flips(real, self.images_seen + self.share.start, self.recipe.seed)
-        real = real.contiguous(memory_format=torch.channels_last)
-        if phase:
-            real = at_stage(real, phase.resolution, phase.alpha)
-        self.images_seen += batch
-        return real, None if self.labels is None else self.labels[index]
+    def _batches(self, inputs: Inputs, phase: Phase | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """This process's share of the real pictures, and their labels, of each update of the discriminator."""
+        for k, index in enumerate(inputs.pictures.to(self.device)):
+            real = to_unit(self.images[index])
+            if inputs.mirrored is not None:
+                flips = inputs.mirrored[k].to(self.device)
+                real = torch.where(flips[:, None, None, None], real.flip(3), real)
+            real = real.contiguous(memory_format=torch.channels_last)
+            if phase:
+                real = at_stage(real, phase.resolution, phase.alpha)
+            yield real, None if self.labels is None else self.labels[index]
 
-    def _update_discriminator(self, real: Tensor, labels: Tensor | None, phase: Phase | None) -> Statistics:
-        penalty = self.recipe.penalty
+    def _update_discriminator(self, real: Tensor, labels: Tensor | None, kind: Kind) -> Statistics:
+        penalty, phase = self.recipe.penalty, kind.phase
 
         def discriminate(images: Tensor) -> Tensor:
-            return self.discriminator(self._seen(images), labels, phase)
+            return self.discriminator(self._seen(images, kind), labels, phase)
 
         with self._autocast():
             with torch.no_grad():
                 fake = self.generator.fakes(self._latents(), labels, phase, self.recipe.style_mixing)
-            real.requires_grad_(penalty.r1_gamma > 0 and self.steps % penalty.r1_interval == 0)
+            real.requires_grad_(kind.r1)
             fake.requires_grad_(penalty.r2_gamma > 0)
             real_logits, fake_logits = discriminate(real), discriminate(fake)
-            mismatched_logits = self._mismatched(self.discriminator, real, labels, phase)
+            mismatched_logits = self._mismatched(self.discriminator, real, labels, kind)
             discriminator_loss = self._discriminator_loss(real_logits, fake_logits, mismatched_logits)
         statistics = {
             "discriminator_loss": discriminator_loss,
@@ -173,8 +229,9 @@ class Trainer:
             regularizers.clip_weights(self.discriminator, penalty.weight_clip)
         return statistics | {"discriminator_gradient_norm": norm}
 
-    def _update_generator(self, real: Tensor, labels: Tensor | None, phase: Phase | None) -> Statistics:
+    def _update_generator(self, real: Tensor, labels: Tensor | None, kind: Kind) -> Statistics:
         recipe, stabilizer, penalty = self.recipe, self.recipe.stabilizer, self.recipe.penalty
+        phase = kind.phase
         loss = LOSSES[recipe.loss]
         real = real.detach()
         statistics: Statistics = {}
@@ -182,13 +239,13 @@ class Trainer:
         with self._autocast():
             z = self._latents()
             fake = self.generator.fakes(z, labels, phase, recipe.style_mixing)
-            discriminate = self._discriminator_ahead(real, fake, labels, phase)
-            fake_logits = discriminate(self._seen(fake))
-            real_logits = discriminate(self._seen(real)) if loss.compares else fake_logits  # else not looked at
+            discriminate = self._discriminator_ahead(real, fake, labels, kind)
+            fake_logits = discriminate(self._seen(fake, kind))
+            real_logits = discriminate(self._seen(real, kind)) if loss.compares else fake_logits  # else not looked at
             generator_loss = total = loss.generator(real_logits, fake_logits)
             if stabilizer.feature_matching:
-                real_features = self.discriminator.features(self._seen(real), labels, phase)
-                fake_features = self.discriminator.features(self._seen(fake), labels, phase)
+                real_features = self.discriminator.features(self._seen(real, kind), labels, phase)
+                fake_features = self.discriminator.features(self._seen(fake, kind), labels, phase)
                 matching = statistics["feature_matching"] = regularizers.feature_matching(real_features, fake_features)
                 total = total + stabilizer.feature_matching * (matching - total)
             if stabilizer.mode_seeking:
@@ -196,26 +253,24 @@ class Trainer:
                 other = self.generator.fakes(other_z, labels, phase, recipe.style_mixing)
                 seeking = statistics["mode_seeking"] = regularizers.mode_seeking(fake, other, z, other_z)
                 total = total + stabilizer.mode_seeking * seeking
-            if penalty.path_length and self.steps % penalty.path_length_interval == 0:
+            if kind.path_length:
                 half = z[: len(z) // 2]  # as Karras et al.'s code: the penalty costs a second backward pass
                 ws = self.generator.styles(half, phase, recipe.style_mixing)
                 pictures = self.generator.synthesis(ws, phase, random_noise=True)
                 length, mean = regularizers.path_length(pictures, ws, self.path_length_mean)
-                self.path_length_mean = self.processes.average(mean)
+                self.path_length_mean.copy_(self.processes.average(mean))
                 statistics["path_length_penalty"] = length
                 total = total + length * penalty.path_length * penalty.path_length_interval
         norm = self._descend(total, self.generator, self.generator_optimizer)
         self.discriminator.requires_grad_(True)
         return statistics | {"generator_loss": generator_loss, "generator_gradient_norm": norm}
 
-    def _mismatched(
-        self, discriminator: Any, real: Tensor, labels: Tensor | None, phase: Phase | None
-    ) -> Tensor | None:
+    def _mismatched(self, discriminator: Any, real: Tensor, labels: Tensor | None, kind: Kind) -> Tensor | None:
         """Logits of real pictures with another's label (Reed et al. 2016, algorithm 1), where the recipe has them."""
         if not self.recipe.stabilizer.mismatched_labels or labels is None or self.classes is None:
             return None
         others = regularizers.other_labels(labels, len(self.classes))
-        return discriminator(self._seen(real.detach()), others, phase)
+        return discriminator(self._seen(real.detach(), kind), others, kind.phase)
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
         """Of logits."""
@@ -228,21 +283,19 @@ class Trainer:
             return against(fake)
         return against(fake).lerp(against(mismatched), stabilizer.mismatched_labels)
 
-    def _discriminator_ahead(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, phase: Phase | None
-    ) -> Discriminate:
+    def _discriminator_ahead(self, real: Tensor, fake: Tensor, labels: Tensor | None, kind: Kind) -> Discriminate:
         """The discriminator as it is or, unrolled, as it will be, with the generator's part in that differentiable."""
         if not self.recipe.stabilizer.unrolled_steps:
-            return lambda images: self.discriminator(images, labels, phase)
+            return lambda images: self.discriminator(images, labels, kind.phase)
 
         def loss_of(ahead: Callable[..., Tensor]) -> Tensor:
-            real_logits, fake_logits = (ahead(self._seen(images), labels, phase) for images in (real, fake))
-            mismatched_logits = self._mismatched(ahead, real, labels, phase)
+            real_logits, fake_logits = (ahead(self._seen(images, kind), labels, kind.phase) for images in (real, fake))
+            mismatched_logits = self._mismatched(ahead, real, labels, kind)
             return self._discriminator_loss(real_logits, fake_logits, mismatched_logits)
 
         steps = self.recipe.stabilizer.unrolled_steps
         parameters = unrolled(self.discriminator, self.discriminator_optimizer, loss_of, steps)
-        return lambda images: functional_call(self.discriminator, parameters, (images, labels, phase))
+        return lambda images: functional_call(self.discriminator, parameters, (images, labels, kind.phase))
 
     def _descend(self, total: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         """One optimiser step down the gradient of `total` -> the gradient's norm."""
@@ -261,14 +314,11 @@ class Trainer:
         size = (self.recipe.optimizer.batch, self.recipe.network.latent_size)
         return torch.randn(size, generator=self.latent_source, device=self.device)[self.share]
 
-    def _seen(self, images: Tensor) -> Tensor:
+    def _seen(self, images: Tensor, kind: Kind) -> Tensor:
         """Pictures as the discriminator sees them: augmented, and under noise, real ones and generated ones alike."""
-        stabilizer = self.recipe.stabilizer
-        if stabilizer.diff_augment:
-            images = augment.diff_augment(images, stabilizer.diff_augment)
-        if std := augment.input_noise_std(stabilizer, self.images_seen):
-            images = augment.input_noise(images, std)
-        return images
+        if policy := self.recipe.stabilizer.diff_augment:
+            images = augment.diff_augment(images, policy)
+        return augment.input_noise(images, kind.input_noise)
 
     @torch.no_grad()
     def pictures(self, n: int, seed: int = 0) -> np.ndarray:
@@ -327,7 +377,8 @@ class Trainer:
             getattr(self, name).load_state_dict(state[name])
         for name in ("images_seen", "steps", "seconds", "git_revision"):
             setattr(self, name, state[name])
-        self.path_length_mean = state["path_length_mean"].to(self.device)
+        self.graphs = self._graphs()  # the optimisers' state lies elsewhere now
+        self.path_length_mean.copy_(state["path_length_mean"])
         random = state["random"]
         if len(random) == self.processes.count and ("cuda" in random[0]) == (self.device.type == "cuda"):
             self.latent_source.set_state(state["latent_source"].cpu())

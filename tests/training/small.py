@@ -50,9 +50,9 @@ def small_recipe(name: str, *overrides: str) -> Recipe:
     return recipe.load(name, [*OVERRIDES[name], *COMMON, "optimizer.decay_kimg=0.16", *overrides])
 
 
-def small_trainer(name: str, cache: Path, *overrides: str) -> Trainer:
+def small_trainer(name: str, cache: Path, *overrides: str, device: str = "cpu") -> Trainer:
     """A run that has not begun; `cache` receives what is rendered."""
     chosen = small_recipe(name, *overrides)
     folder = DATA if chosen.data.name == "mnist" else cache
     dataset = data.load(chosen.data.name, folder, chosen.data.resolution, count=chosen.data.count)
-    return Trainer(chosen, dataset, torch.device("cpu"))
+    return Trainer(chosen, dataset, torch.device(device))

@@ -129,9 +129,9 @@ def truncate(w: Tensor, w_mean: Tensor, psi: Tensor) -> Tensor:
 
 def adain(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Adaptive instance normalisation (Karras et al. 2019, eq. 1). x (N, C, H, W), scale and bias (N, C)."""
-    centred = x - x.mean(dim=(2, 3), keepdim=True)
-    variance = centred.square().mean(dim=(2, 3), keepdim=True)
-    return centred * (scale[:, :, None, None] * torch.rsqrt(variance + 1e-5)) + bias[:, :, None, None]
+    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    gain = scale[:, :, None, None] * torch.rsqrt(variance + 1e-5)
+    return torch.addcmul(bias[:, :, None, None], x - mean, gain)
 
 
 class StyledLayer(nn.Module):
