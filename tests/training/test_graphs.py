@@ -13,6 +13,13 @@ from training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
+
+@pytest.fixture(autouse=True)
+def deterministic_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others add in any order: twenty steps at these rates then end elsewhere, replayed or not."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 CASES = {name: (name,) for name in OVERRIDES} | STABILIZERS | {"bfloat16": ("dcgan-mnist", "precision=bfloat16")}
 STEPS = 20
 
