@@ -58,7 +58,7 @@ def inception_extractor(inception: Path | None, device: torch.device | str) -> E
     @torch.no_grad()
     def extract(pictures: np.ndarray) -> np.ndarray:
         batches = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).split(size)
-        with torch.backends.cudnn.flags(allow_tf32=False, benchmark=torch.backends.cudnn.benchmark):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
             return np.concatenate([network(b.to(device).expand(-1, 3, -1, -1))[0].cpu().numpy() for b in batches])
 
     return extract

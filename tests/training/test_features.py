@@ -46,6 +46,37 @@ def test_what_was_stopped_goes_on_and_ends_with_the_same_features(tmp_path: Path
     assert len(features.features(pictures, 100, extract(0), path, "test")) == 100  # nor is a part of it
 
 
+def test_features_are_kept_while_others_are_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A process that is killed leaves what its file held then."""
+    monkeypatch.setattr(features, "KEEP_SECONDS", 0.0)
+    path = tmp_path / "features.npy"
+    kept = []
+
+    def pictures(start: int, n: int) -> np.ndarray:
+        kept.append(len(np.load(path)) if path.exists() else 0)
+        return np.zeros((n, 1), np.float32)
+
+    features.features(pictures, 250, means, path, "test")
+    assert kept == [0, 100, 200]
+
+
+def test_the_extractor_computes_with_cudnn_in_float32(monkeypatch: pytest.MonkeyPatch):
+    class Probe(torch.nn.Module):
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__()
+
+        def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor]:
+            seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32, len(batch)))
+            return (batch.flatten(1).float(),)
+
+    seen: list[tuple[bool, bool, int]] = []
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Probe)
+    pictures = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
+    found = features.inception_extractor(None, "cpu")(pictures)
+    assert seen == [(True, False, 25), (True, False, 25), (True, False, 10)]
+    assert found[:, 0].tolist() == list(range(60))
+
+
 def test_features_of_a_known_set_are_kept_by_its_name_size_and_split(tmp_path: Path):
     (tmp_path / "MNIST").symlink_to(DATA / "MNIST")
     found = features.real_features("mnist", tmp_path, 14, 40, means)
