@@ -259,6 +259,11 @@ def mirrored(n: int, position: int, seed: int) -> Tensor:
     return torch.from_numpy((words[::4] & 1).astype(bool))
 
 
+def flip_horizontally(images: Tensor, which: Tensor) -> Tensor:
+    """images (N, C, H, W), which (N,) bool -> the same, those mirrored."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)
+
+
 def at_stage(images: Tensor, resolution: int, alpha: float) -> Tensor:
     """Reals as a growing network sees them (Karras et al. 2018, section 2). (N, C, R, R) -> (N, C, r, r).
 

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
 from training import augment, checkpoint, ema, regularizers
-from training.data import Dataset, Order, at_stage, mirrored, to_unit
+from training.data import Dataset, Order, at_stage, flip_horizontally, mirrored, to_unit
 from training.distributed import Processes
 from training.errors import DataError, TrainingDiverged, TrainingError
 from training.graphs import Graphs
@@ -184,8 +184,7 @@ class Trainer:
         for k, index in enumerate(inputs.pictures.to(self.device)):
             real = to_unit(self.images[index])
             if inputs.mirrored is not None:
-                flips = inputs.mirrored[k].to(self.device)
-                real = torch.where(flips[:, None, None, None], real.flip(3), real)
+                real = flip_horizontally(real, inputs.mirrored[k].to(self.device))
             real = real.contiguous(memory_format=torch.channels_last)
             if phase:
                 real = at_stage(real, phase.resolution, phase.alpha)

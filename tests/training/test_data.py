@@ -252,8 +252,14 @@ def test_floats_are_taken_as_they_are():
     assert torch.equal(data.to_unit(ring), ring)
 
 
-def test_half_of_the_pictures_are_mirrored():
-    assert abs(data.mirrored(4000, 0, seed=1).float().mean().item() - 0.5) < 0.03  # nearly 4 standard deviations
+def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
+    images = torch.rand(4000, 1, 2, 3)
+    which = data.mirrored(4000, 0, seed=1)
+    flipped = data.flip_horizontally(images, which)
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all() and torch.equal(mirrored, which)
+    assert abs(mirrored.float().mean().item() - 0.5) < 0.03  # nearly 4 standard deviations
 
 
 def test_flips_are_a_function_of_the_position_however_the_stream_is_cut():
