@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, distributed, loop, monitor, recipe, trainer
+    from training import data, distributed, loop, monitor, recipe, run_state, trainer
     from training.errors import TrainingError
 
     name, overrides = args.recipe, args.overrides
@@ -141,7 +141,7 @@ def _train(args: argparse.Namespace) -> int:
         path = args.resume / "checkpoint.pt"
         if not path.is_file():
             raise recipe.RecipeError(f"{args.resume} holds no checkpoint.pt: nothing was saved there yet.")
-        chosen, state = trainer.from_checkpoint(path)
+        chosen, state = run_state.read(path)
         chosen = recipe.with_end(chosen, overrides, state["images_seen"] / 1000)
     else:
         assert name is not None  # one of the two is given
@@ -161,7 +161,7 @@ def _train(args: argparse.Namespace) -> int:
 
         fid = FidProbe(chosen, args.data, _inception(args), device)
     job = trainer.Trainer(chosen, dataset, device, processes)
-    exact = job.restore(state) if state else True
+    exact = run_state.restore(job, state) if state else True
     folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:

@@ -1,11 +1,10 @@
-"""The checkpoint: everything that is needed to go on as if nothing had happened, in one file written whole."""
+"""A file of tensors and plain values, written whole: a run's checkpoint, a snapshot, a network that was trained."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from training.errors import TrainingError
 
@@ -28,20 +27,3 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises whatever its readers meet
         raise TrainingError(f"{path} is no checkpoint, or a broken one: torch cannot read it.") from error
-
-
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Those of torch's default generators, of the CPU and of `device`."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
-    if device.type == "cuda":
-        state = states["cuda"]
-        if isinstance(state, list):  # an older checkpoint, with those of all devices
-            state = state[device.index or 0]
-        torch.cuda.set_rng_state(state.cpu(), device)

@@ -248,6 +248,11 @@ def to_unit(images: Tensor) -> Tensor:
     return images if images.is_floating_point() else images.float() / 127.5 - 1
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] -> 0 .. 255, rounded; the same arithmetic as in the exported graph."""
+    return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def mirrored(n: int, position: int, seed: int) -> Tensor:
     """Which pictures at position .. position+n-1 of the endless stream are mirrored, about half: (n,) bool.
 

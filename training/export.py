@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
-from training import card, gallery
+from training import card, gallery, run_state
+from training.data import to_uint8
 from training.errors import ExportError
 from training.networks import NETWORKS, stylegan
 from training.recipe import Recipe
-from training.trainer import from_checkpoint, to_uint8
 
 LEVELS = 1  # of 255: how far a picture may be from torch's ...
 TOLERATED = 1e-4  # ... in at most this share of its values
@@ -41,7 +41,7 @@ def export(run: Path, models: Path) -> Path:
     path = (best if best.is_file() else run / "checkpoint.pt") if run.is_dir() else run
     if not path.is_file():
         raise ExportError(f"{run}: no such run folder or snapshot.")
-    recipe, state = from_checkpoint(path)
+    recipe, state = run_state.read(path)
     if recipe.growing and state["images_seen"] < 1000 * recipe.growing.whole_kimg:
         raise ExportError(
             f"{path}: growing, at {state['images_seen'] / 1000:g} kimg; all layers are in use from "

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import checkpoint
+from training import checkpoint, run_state
 from training.alarms import Watch
 from training.errors import TrainingError
+from training.finite import check_finite
 from training.monitor import Monitor
 from training.schedule import phase_at
 from training.trainer import GRID, Trainer
@@ -116,7 +117,7 @@ class _Loop:
 
             means = processes.average(torch.stack([sums[name] / counts[name] for name in sums]))
             statistics = dict(zip(sums, means.tolist(), strict=True))
-            trainer.check_finite(statistics)
+            check_finite(trainer, statistics)
             now = time.perf_counter()
             trainer.seconds += now - tick_began
             phase = phase_at(trainer.recipe, trainer.images_seen)
@@ -164,7 +165,7 @@ class _Loop:
 
     def _keep(self, best: bool) -> None:
         """Writes a snapshot; removes all but the last `keep_snapshots` and the best."""
-        folder, snapshot = self.folder / "snapshots", self.trainer.snapshot()
+        folder, snapshot = self.folder / "snapshots", run_state.snapshot(self.trainer)
         checkpoint.save(folder / f"{self.trainer.kimg:08.1f}.pt", snapshot)
         if best:
             checkpoint.save(folder / "best.pt", snapshot)
@@ -173,7 +174,7 @@ class _Loop:
             path.unlink()
 
     def _save(self) -> None:
-        state = self.trainer.state()
+        state = run_state.capture(self.trainer)
         if self.first:
             checkpoint.save(self.folder / "checkpoint.pt", state | {"watch": self.watch.state_dict()})
 

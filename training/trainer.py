@@ -1,15 +1,13 @@
-"""What a run consists of, and one step of it.
+"""What a run consists of, and one step of it. `training.run_state` keeps it and brings it back.
 
 The clock is the number of real pictures seen. What is random comes from torch's default generator and from one for the
-latents, whose states are part of the checkpoint, and from the data order, which is a function of the clock: a resumed
-run repeats an unbroken one bit for bit on the CPU.
+latents, whose states are part of what is kept, and from the data order, which is a function of the clock: a resumed run
+repeats an unbroken one bit for bit on the CPU.
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,17 +16,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
-from training import augment, checkpoint, ema, regularizers
-from training.data import Dataset, Order, at_stage, flip_horizontally, mirrored, to_unit
+from training import augment, ema, regularizers
+from training.data import Dataset, Order, at_stage, flip_horizontally, mirrored, to_uint8, to_unit
 from training.distributed import Processes
-from training.errors import DataError, TrainingDiverged, TrainingError
+from training.errors import DataError
 from training.graphs import Graphs
 from training.losses import LOSSES
 from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
 from training.precision import precision_on
 from training.provenance import describe_device, git_revision
-from training.recipe import Recipe, from_dict
+from training.recipe import Recipe
 from training.schedule import learning_rate_factor, phase_at
 from training.unrolled import unrolled
 
@@ -103,7 +101,7 @@ class Trainer:
         self.seconds = 0.0  # of training, over all sessions of the run
 
         self.latent_source = torch.Generator(device).manual_seed(recipe.seed)  # the same in every process
-        self.graphs = self._graphs()
+        self.record_steps()
         if not self.processes.first:
             torch.manual_seed(recipe.seed + self.processes.rank)  # what a process draws for its share alone
 
@@ -133,16 +131,16 @@ class Trainer:
         self.steps += 1
         return statistics
 
-    def _graphs(self) -> Graphs[Inputs] | None:
-        """Replays of steps, where steps can be recorded: not where processes average, nor with D unrolled."""
+    def record_steps(self) -> None:
+        """Begins anew to record steps, where they can be: not where processes average, nor with D unrolled."""
         possible = self.device.type == "cuda" and self.processes.count == 1
         possible = possible and not self.recipe.stabilizer.unrolled_steps
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
             optimizer.param_groups[0]["capturable"] = possible
-        if not possible:
-            return None
-        torch.backends.cudnn.benchmark = True  # shapes recur
-        return Graphs(self.device, [self.latent_source])
+        self.graphs: Graphs[Inputs] | None = None
+        if possible:
+            torch.backends.cudnn.benchmark = True  # shapes recur
+            self.graphs = Graphs(self.device, [self.latent_source])
 
     def _kind(self) -> Kind:
         recipe, penalty = self.recipe, self.recipe.penalty
@@ -171,24 +169,24 @@ class Trainer:
     def _updates(self, kind: Kind, inputs: Inputs) -> Statistics:
         self.generator_optimizer.param_groups[0]["lr"] = inputs.generator_lr
         self.discriminator_optimizer.param_groups[0]["lr"] = inputs.discriminator_lr
-        *earlier, (real, labels) = self._batches(inputs, kind.phase)
-        for batch in earlier:
-            self._update_discriminator(*batch, kind)
+        for k in range(self.recipe.optimizer.discriminator_steps - 1):
+            self._update_discriminator(*self._batch(inputs, k, kind.phase), kind)
+        real, labels = self._batch(inputs, -1, kind.phase)
         statistics = self._update_discriminator(real, labels, kind)
         statistics |= self._update_generator(real, labels, kind)
         ema.update(self.average, self.generator, inputs.ema_decay)
         return {name: value.detach() for name, value in statistics.items()}
 
-    def _batches(self, inputs: Inputs, phase: Phase | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """This process's share of the real pictures, and their labels, of each update of the discriminator."""
-        for k, index in enumerate(inputs.pictures.to(self.device)):
-            real = to_unit(self.images[index])
-            if inputs.mirrored is not None:
-                real = flip_horizontally(real, inputs.mirrored[k].to(self.device))
-            real = real.contiguous(memory_format=torch.channels_last)
-            if phase:
-                real = at_stage(real, phase.resolution, phase.alpha)
-            yield real, None if self.labels is None else self.labels[index]
+    def _batch(self, inputs: Inputs, k: int, phase: Phase | None) -> tuple[Tensor, Tensor | None]:
+        """This process's share of the real pictures, and their labels, of an update of the discriminator."""
+        index = inputs.pictures[k].to(self.device)
+        real = to_unit(self.images[index])
+        if inputs.mirrored is not None:
+            real = flip_horizontally(real, inputs.mirrored[k].to(self.device))
+        real = real.contiguous(memory_format=torch.channels_last)
+        if phase:
+            real = at_stage(real, phase.resolution, phase.alpha)
+        return real, None if self.labels is None else self.labels[index]
 
     def _update_discriminator(self, real: Tensor, labels: Tensor | None, kind: Kind) -> Statistics:
         penalty, phase = self.recipe.penalty, kind.phase
@@ -336,100 +334,3 @@ class Trainer:
                 pictures = self.average(z)
             parts.append(to_uint8(pictures).permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
-
-    def snapshot(self) -> dict[str, Any]:
-        """What an export needs: the averaged generator, and where it came from."""
-        return {
-            "recipe": self.recipe.as_dict(),
-            "images_seen": self.images_seen,
-            "seconds": self.seconds,
-            "device": self.where,
-            "git_revision": self.git_revision,
-            "channels": self.dataset.channels,
-            "classes": list(self.classes) if self.classes else None,
-            "source": vars(self.dataset.source),
-            "average": self.average.state_dict(),
-        }
-
-    def state(self) -> dict[str, Any]:
-        """All that a run needs to go on: a snapshot and the rest. Every process must call it."""
-        return self.snapshot() | {
-            "steps": self.steps,
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "path_length_mean": self.path_length_mean,
-            "latent_source": self.latent_source.get_state(),
-            "pictures": len(self.dataset),
-            "random": self.processes.gather(checkpoint.random_states(self.device)),  # of each process
-        }
-
-    def restore(self, state: dict[str, Any]) -> bool:
-        """Goes on from a `state` -> whether as the run that saved it would have gone on.
-
-        With another number of processes or on another kind of device, what is drawn begins anew. Raises DataError where
-        the pictures are others.
-        """
-        self._check_data(state)
-        for name in ("generator", "discriminator", "average", "generator_optimizer", "discriminator_optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("images_seen", "steps", "seconds", "git_revision"):
-            setattr(self, name, state[name])
-        self.graphs = self._graphs()  # the optimisers' state lies elsewhere now
-        self.path_length_mean.copy_(state["path_length_mean"])
-        random = state["random"]
-        if len(random) == self.processes.count and ("cuda" in random[0]) == (self.device.type == "cuda"):
-            self.latent_source.set_state(state["latent_source"].cpu())
-            checkpoint.restore_random_states(random[self.processes.rank], self.device)
-            return True
-        self.latent_source.manual_seed(self.recipe.seed + self.images_seen)
-        torch.manual_seed(self.recipe.seed + self.images_seen + self.processes.rank)
-        return False
-
-    def _check_data(self, state: dict[str, Any]) -> None:
-        known = {
-            "pictures": len(self.dataset),
-            "channels": self.dataset.channels,
-            "classes": list(self.classes) if self.classes else None,
-        }
-        for name, value in known.items():
-            if state.get(name, value) != value:  # older checkpoints do not say how many pictures there were
-                raise DataError(f"the run began with other data: its {name} were {state[name]}, and here are {value}.")
-
-    def check_finite(self, statistics: dict[str, float]) -> None:
-        """Raises TrainingDiverged if a statistic or a weight is not finite, naming the first."""
-        for name, value in statistics.items():
-            if not math.isfinite(value):
-                where = first_not_finite({"generator": self.generator, "discriminator": self.discriminator})
-                raise TrainingDiverged(
-                    f"{name.replace('_', ' ')} is {value} at {self.kimg:.1f} kimg; "
-                    + (f"first seen in {where}." if where else "all weights and gradients are still finite.")
-                )
-        if where := first_not_finite({"average": self.average, "discriminator": self.discriminator}):
-            raise TrainingDiverged(f"not finite at {self.kimg:.1f} kimg: {where}.")
-
-
-def first_not_finite(networks: dict[str, nn.Module]) -> str | None:
-    """The first gradient, weight or buffer that is not finite, such as "the gradient of generator.layers.0.weight"."""
-    for network, module in networks.items():
-        for name, parameter in module.named_parameters():
-            if parameter.grad is not None and not parameter.grad.isfinite().all():
-                return f"the gradient of {network}.{name}"
-        for name, tensor in module.state_dict().items():
-            if not tensor.isfinite().all():
-                return f"{network}.{name}"
-    return None
-
-
-def to_uint8(pictures: Tensor) -> Tensor:
-    """[-1, 1] -> 0 .. 255, rounded; the same arithmetic as in the exported graph."""
-    return (pictures.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_checkpoint(path: Path) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe and the state in a checkpoint file. Raises TrainingError where it is not of a run."""
-    state = checkpoint.load(path)
-    if "recipe" not in state:
-        raise TrainingError(f"{path} is no checkpoint of a run: it holds no recipe.")
-    return from_dict(state["recipe"]), state

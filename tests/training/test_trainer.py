@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from small import OVERRIDES, small_recipe, small_trainer
-from training import checkpoint, loop, regularizers, trainer
+from training import checkpoint, loop, regularizers, run_state
 from training.data import to_unit
 from training.errors import DataError, TrainingDiverged
+from training.finite import check_finite
 from training.monitor import new_run
 from training.recipe import with_end
+from training.trainer import Trainer
 
 FAMILIES = list(OVERRIDES)
 # What has a state, a clock or draws of its own, each on the smallest family that has it.
@@ -53,12 +55,12 @@ STABILIZERS = {
 }
 
 
-def run_to_end(job: trainer.Trainer, folder: Path) -> dict[str, Any]:
+def run_to_end(job: Trainer, folder: Path) -> dict[str, Any]:
     loop.run(job, folder, tick_kimg=0.08)
     return checkpoint.load(folder / "checkpoint.pt")
 
 
-def stop_after(job: trainer.Trainer, steps: int, signum: int) -> None:
+def stop_after(job: Trainer, steps: int, signum: int) -> None:
     """Makes the run receive a signal in the middle of a step, as from a keyboard or a cluster."""
     step = job.step
 
@@ -93,12 +95,12 @@ def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_
         loop.run(job, folder)
     assert stop.value.signum == signum
 
-    recipe, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    recipe, state = run_state.read(folder / "checkpoint.pt")
     assert state["steps"] == 7
     assert recipe == job.recipe
     torch.manual_seed(999)  # whatever the new process did before
     resumed_job = small_trainer(name, cache, *overrides)
-    resumed_job.restore(state)
+    run_state.restore(resumed_job, state)
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
@@ -122,11 +124,11 @@ def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_s
     stop_after(job, 7, signal.SIGINT)
     with pytest.raises(loop.Interrupted):
         loop.run(job, folder)
-    unchanged, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    unchanged, state = run_state.read(folder / "checkpoint.pt")
     chosen = with_end(unchanged, ["total_kimg=0.32", "optimizer.decay_kimg=0.16"], state["images_seen"] / 1000)
     assert chosen == whole_job.recipe
-    resumed_job = trainer.Trainer(chosen, job.dataset, job.device)
-    resumed_job.restore(state)
+    resumed_job = Trainer(chosen, job.dataset, job.device)
+    run_state.restore(resumed_job, state)
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
@@ -150,7 +152,7 @@ def test_every_stabilizer_changes_what_is_learned(stabilizer: str, tmp_path: Pat
         for _ in range(3):
             job.step()
         statistics = job.step()
-        job.check_finite({key: value.item() for key, value in statistics.items()})
+        check_finite(job, {key: value.item() for key, value in statistics.items()})
         states.append(job.average.state_dict())
     assert differences(*states)
 
@@ -193,7 +195,7 @@ def test_mismatched_labels_need_two_classes(cache: Path):
     job = small_trainer("cgan-mnist", cache)
     one = dataclasses.replace(job.dataset, labels=torch.zeros(len(job.dataset), dtype=torch.int64), classes=("0",))
     with pytest.raises(DataError, match=r"MNIST has one class, and `stabilizer.mismatched_labels` needs another"):
-        trainer.Trainer(small_recipe("cgan-mnist", "stabilizer.mismatched_labels=0.5"), one, job.device)
+        Trainer(small_recipe("cgan-mnist", "stabilizer.mismatched_labels=0.5"), one, job.device)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -221,18 +223,18 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert all(0 < line["real_probability"] < 1 and line["r1_penalty"] >= 0 for line in lines)
     assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == ["000000.2", "000000.3"]
     last = checkpoint.load(folder / "snapshots" / "000000.3.pt")
-    assert differences(last, {key: job.state()[key] for key in last}) == []  # what an export needs, as it stands
+    assert differences(last, run_state.snapshot(job)) == []
 
 
 def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     job.step()
-    state = job.state()
-    assert small_trainer("dcgan-mnist", cache).restore(state)
+    state = run_state.capture(job)
+    assert run_state.restore(small_trainer("dcgan-mnist", cache), state)
     of_cuda = torch.zeros(16, dtype=torch.uint8)  # the form of such a generator's state
     moved = state | {"latent_source": of_cuda, "random": [state["random"][0] | {"cuda": of_cuda}]}
     runs = [small_trainer("dcgan-mnist", cache) for _ in range(2)]
-    assert [run.restore(copy.deepcopy(moved)) for run in runs] == [False, False]
+    assert [run_state.restore(run, copy.deepcopy(moved)) for run in runs] == [False, False]
     assert (runs[0].steps, runs[0].images_seen) == (job.steps, job.images_seen)
     assert differences(runs[0].step(), runs[1].step()) == []
     assert not torch.equal(runs[0].latent_source.get_state(), job.latent_source.get_state())
@@ -247,7 +249,7 @@ def test_a_checkpoint_with_the_states_of_all_gpus_gives_the_one_that_is_used(
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: told.append(state))
     first, second = (torch.full((16,), k, dtype=torch.uint8) for k in range(2))
     states = {"cpu": torch.get_rng_state(), "cuda": [first, second] if whole else second}
-    checkpoint.restore_random_states(states, torch.device("cuda:1"))
+    run_state.restore_random_states(states, torch.device("cuda:1"))
     assert told[0] is second
 
 
@@ -279,9 +281,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
         loop.run(job, folder)
     good = (folder / "checkpoint.pt").read_bytes()
 
-    _, state = trainer.from_checkpoint(folder / "checkpoint.pt")
+    _, state = run_state.read(folder / "checkpoint.pt")
     broken = small_trainer("dcgan-mnist", cache)
-    broken.restore(state)
+    run_state.restore(broken, state)
     with torch.no_grad():
         broken.discriminator.layers[2].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingDiverged, match=r"discriminator loss is nan at 0\.\d kimg; first seen in .*layers"):
@@ -301,7 +303,7 @@ def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
         loop.run(job, folder, checkpoint_seconds=0)
     lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [0.016, 0.032]
-    assert trainer.from_checkpoint(folder / "checkpoint.pt")[1]["images_seen"] == 32
+    assert run_state.read(folder / "checkpoint.pt")[1]["images_seen"] == 32
 
 
 def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):

@@ -23,6 +23,7 @@ import torch
 from training import recipe
 from training.data import Dataset
 from training.errors import TrainingDiverged, TrainingError
+from training.finite import check_finite
 from training.recipe import Recipe
 from training.study import ring, stacked
 from training.study.settings import RING, STACKED, Setting
@@ -162,7 +163,7 @@ def _train(run: Run, out: Path, data: Path) -> Result:
             while job.kimg < chosen.total_kimg * part / task.looks:
                 statistics = job.step()
             seconds += time.process_time() - start
-            job.check_finite({name: value.item() for name, value in statistics.items()})
+            check_finite(job, {name: value.item() for name, value in statistics.items()})
             values, points = task.look(job, data, samples)
             looks.append({"kimg": job.kimg, **values})
             kept.append(points)

@@ -9,7 +9,7 @@ import torch
 from training import data, digits
 from training.data import Dataset
 from training.metrics import modes_and_kl
-from training.trainer import Trainer, to_uint8
+from training.trainer import Trainer
 
 MODES = 1000
 JUDGE = "mnist-judge.onnx"  # in the data folder
@@ -31,7 +31,7 @@ def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np
     modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):
         z = torch.randn(min(BATCH, samples - start), job.recipe.network.latent_size, generator=source)
-        pictures = to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
+        pictures = data.to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
         kept = kept if start else pictures[:KEPT]
         modes.append(read(pictures))
     found, kl = modes_and_kl(np.concatenate(modes), MODES)
