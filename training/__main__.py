@@ -1,4 +1,4 @@
-"""Command line: train | report | export | evaluate | card | data | study."""
+"""Command line: train | series | report | export | evaluate | card | data | study."""
 
 import argparse
 import os
@@ -44,12 +44,15 @@ KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained
     "tick_kimg": 5.0,
     "checkpoint_seconds": 180.0,
     "inception": None,
+    "minutes": None,
 }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(required=True, metavar="train | report | export | evaluate | card | data | study")
+    commands = parser.add_subparsers(
+        required=True, metavar="train | series | report | export | evaluate | card | data | study"
+    )
 
     train = commands.add_parser("train", help="train a recipe, or go on with a run")
     train.add_argument("recipe", nargs="?", help="id of a recipe, or the path of a .toml file")
@@ -68,8 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--tick-kimg", type=float, help="between two lines of statistics (%(default)s)")
     train.add_argument("--checkpoint-seconds", type=float, help="between two checkpoints (%(default)s)")
     train.add_argument("--inception", type=Path, help=INCEPTION_HELP)
+    train.add_argument(
+        "--minutes",
+        type=float,
+        help="of training in all, in the place of total_kimg; rates fall over the same share of the run",
+    )
     train.add_argument("--dry-run", action="store_true", help="print networks, work and memory; train nothing")
     train.set_defaults(command=_train, **KEPT)
+
+    series = commands.add_parser("series", help="train, export and measure several recipes, one after the other")
+    series.add_argument("recipes", nargs="+", metavar="RECIPE[=MINUTES]", help="as train has it, and its --minutes")
+    series.add_argument("--out", type=Path, default=Path("runs/series"), help="its runs/ and models/ (%(default)s)")
+    series.add_argument("--metrics", help="those that `evaluate` measures, such as fid,kid (default: none)")
+    series.add_argument("--data", type=Path, help=DATA_HELP)
+    series.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
+    series.add_argument("--threads", type=int, help="CPU threads of training (default: all cores)")
+    series.add_argument("--inception", type=Path, help=INCEPTION_HELP)
+    series.set_defaults(command=_series)
 
     report = commands.add_parser("report", help="write a run's page: curves, grids, figures, alarms, settings")
     report.add_argument("run", type=Path, help="run folder")
@@ -126,6 +144,7 @@ def _train(args: argparse.Namespace) -> int:
 
     from training import data, distributed, loop, monitor, recipe, run_state, trainer
     from training.errors import TrainingError
+    from training.pace import Pace
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -146,6 +165,7 @@ def _train(args: argparse.Namespace) -> int:
     else:
         assert name is not None  # one of the two is given
         chosen = recipe.load(name, overrides)
+    pace = None if args.minutes is None else Pace(chosen, args.minutes)
     source = (chosen.data.name, args.data, chosen.data.resolution)
     if args.dry_run:
         from training.dry_run import describe
@@ -172,7 +192,8 @@ def _train(args: argparse.Namespace) -> int:
         if not exact:
             print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
     try:
-        loop.run(job, Path(folder), tick_kimg=args.tick_kimg, checkpoint_seconds=args.checkpoint_seconds, fid=fid)
+        ticks = {"tick_kimg": args.tick_kimg, "checkpoint_seconds": args.checkpoint_seconds}
+        loop.run(job, Path(folder), **ticks, fid=fid, pace=pace)
     except loop.Interrupted as stop:
         if processes.first:
             print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: {_resuming(args, folder)}")
@@ -195,6 +216,12 @@ def _python() -> str:
     """The interpreter that runs, as one would type it here."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
+
+
+def _series(args: argparse.Namespace) -> int:
+    from training.series import run
+
+    return run(args)
 
 
 def _report(args: argparse.Namespace) -> int:

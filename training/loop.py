@@ -16,6 +16,7 @@ from training.alarms import Watch
 from training.errors import TrainingError
 from training.finite import check_finite
 from training.monitor import Monitor
+from training.pace import Pace
 from training.schedule import phase_at
 from training.trainer import GRID, Trainer
 
@@ -45,9 +46,11 @@ def run(
     tick_kimg: float = 5.0,
     checkpoint_seconds: float = 180.0,
     fid: Fid | None = None,
+    pace: Pace | None = None,
 ) -> None:
-    """Trains to the end of the recipe; writes `checkpoint.pt` every few minutes, at the end, and on SIGINT and SIGTERM.
+    """Trains to the end of the recipe, or to the one that `pace` gives it.
 
+    `checkpoint.pt` is written every few minutes, at the end, and on SIGINT and SIGTERM.
     Statistics are recorded every `tick_kimg`, and every minute where that takes longer.
     Every `monitoring.snapshot_kimg` the averaged generator is kept in `snapshots/` with its grid in `samples/`, and its
     pictures are looked at for signs of collapse. `fid` measures them every `monitoring.fid_kimg`; the snapshot that it
@@ -62,7 +65,7 @@ def run(
 
     previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        stopped = _Loop(trainer, folder, tick_kimg, checkpoint_seconds, fid).run(received)
+        stopped = _Loop(trainer, folder, tick_kimg, checkpoint_seconds, fid, pace).run(received)
     finally:
         for s, handler in previous.items():
             signal.signal(s, handler)
@@ -72,9 +75,15 @@ def run(
 
 class _Loop:
     def __init__(
-        self, trainer: Trainer, folder: Path, tick_kimg: float, checkpoint_seconds: float, fid: Fid | None
+        self,
+        trainer: Trainer,
+        folder: Path,
+        tick_kimg: float,
+        checkpoint_seconds: float,
+        fid: Fid | None,
+        pace: Pace | None,
     ) -> None:
-        self.trainer, self.folder, self.fid = trainer, folder, fid
+        self.trainer, self.folder, self.fid, self.pace = trainer, folder, fid, pace
         self.tick_kimg, self.checkpoint_seconds = tick_kimg, checkpoint_seconds
         self.first = trainer.processes.first
         real = trainer.dataset
@@ -120,11 +129,14 @@ class _Loop:
             check_finite(trainer, statistics)
             now = time.perf_counter()
             trainer.seconds += now - tick_began
+            speed = (trainer.images_seen - tick_images) / 1000 / (now - tick_began)
+            self._move_end(speed)
+            done = trainer.finished or stopped
             phase = phase_at(trainer.recipe, trainer.images_seen)
             line = {
                 "kimg": trainer.kimg,
                 "seconds": round(trainer.seconds, 2),
-                "kimg_per_second": (trainer.images_seen - tick_images) / 1000 / (now - tick_began),
+                "kimg_per_second": speed,
                 **statistics,
                 **({"resolution": phase.resolution, "alpha": phase.alpha} if phase else {}),
             }
@@ -138,6 +150,16 @@ class _Loop:
                 raise Alarmed(f"stopped at {trainer.kimg:.1f} kimg: {reason or 'an alarm of the first process'}")
             tick_began, tick_images = time.perf_counter(), trainer.images_seen
         return stopped
+
+    def _move_end(self, speed: float) -> None:
+        """To where the pace has it, in every process."""
+        trainer = self.trainer
+        if self.pace is None:
+            return
+        recipe = self.pace.end(trainer.recipe, trainer.kimg, trainer.seconds, speed)
+        trainer.recipe = trainer.processes.same(recipe)
+        if self.monitor:
+            self.monitor.move_end(recipe)
 
     def _look(self, line: dict[str, Any]) -> str | None:
         """Records a line of statistics and, where they are due, a snapshot and what its pictures show -> an alarm.

@@ -62,6 +62,11 @@ class Monitor:
             bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:g} kimg [{elapsed}<{remaining}, {postfix}]",
         )
 
+    def move_end(self, recipe: Recipe) -> None:
+        """The run has another end than it had."""
+        write_options(self.folder, recipe)
+        self.bar.total = recipe.total_kimg
+
     def tick(self, values: dict[str, Any]) -> None:
         """Records one line of statistics; `values` must have `kimg` and `kimg_per_second`."""
         _append(self.stats, values)

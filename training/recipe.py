@@ -259,8 +259,7 @@ def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
     changed = from_dict(table)
     if changed == recipe:
         return recipe
-    optimizer = dataclasses.replace(changed.optimizer, decay_kimg=recipe.optimizer.decay_kimg)
-    if dataclasses.replace(changed, total_kimg=recipe.total_kimg, optimizer=optimizer) != recipe:
+    if not same_but_end(recipe, changed):
         raise RecipeError("of a resumed run only `total_kimg` and `optimizer.decay_kimg` can change.")
     if kimg > changed.total_kimg:
         raise RecipeError(f"`total_kimg` (={changed.total_kimg:g}) must be at least {kimg:g}, where the run is.")
@@ -272,6 +271,12 @@ def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
                 f"(={decay:g}) is after {total - decay:g}, where its rates begin to fall: its end can no longer change."
             )
     return changed
+
+
+def same_but_end(one: Recipe, other: Recipe) -> bool:
+    """Whether they differ in `total_kimg` and `optimizer.decay_kimg` at most."""
+    optimizer = dataclasses.replace(other.optimizer, decay_kimg=one.optimizer.decay_kimg)
+    return dataclasses.replace(other, total_kimg=one.total_kimg, optimizer=optimizer) == one
 
 
 def from_dict(table: dict[str, Any]) -> Recipe:

@@ -1,0 +1,92 @@
+"""A run that is given minutes ends about then, as the run that had its end from the start."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from small import small_recipe, small_trainer
+from test_trainer import differences, run_to_end
+from training import checkpoint, loop
+from training.errors import RecipeError
+from training.monitor import new_run
+from training.pace import Pace
+from training.recipe import Recipe
+from training.trainer import Trainer
+
+
+def recipe(total: float, decay: float, *overrides: str) -> Recipe:
+    return small_recipe("dcgan-mnist", f"total_kimg={total}", f"optimizer.decay_kimg={decay}", *overrides)
+
+
+def ends(now: Recipe) -> tuple[float, float]:
+    return now.total_kimg, now.optimizer.decay_kimg
+
+
+def test_the_end_moves_with_the_speed_until_rates_fall():
+    now = recipe(100, 25)
+    pace = Pace(now, 10)
+    now = pace.end(now, 6, 60, 0.1)
+    assert ends(now) == (60, 15)  # 54 more in the nine minutes that are left
+    now = pace.end(now, 12, 120, 0.2)
+    assert ends(now) == (74.4, 18.6)  # a third of the way to what would be 108
+    now = pace.end(now, 50, 400, 0.1)
+    assert ends(now) == pytest.approx((74.2, 18.55))
+    assert pace.end(now, 55.6, 500, 9) != now
+    assert pace.end(now, 55.7, 500, 9) == now  # they fall
+
+
+def test_with_no_time_left_rates_begin_to_fall_at_once():
+    now = recipe(100, 25)
+    now = Pace(now, 1).end(now, 30, 90, 1)
+    assert ends(now) == (40, 10)
+
+
+def test_where_no_rates_fall_the_run_ends_with_the_time():
+    now = recipe(100, 0)
+    assert ends(Pace(now, 1).end(now, 30, 61, 1)) == (30, 0)
+
+
+def test_a_network_grows_to_the_end_of_it():
+    now = small_recipe("stylegan-lite-critters-grown", "optimizer.decay_kimg=0.08")
+    assert now.growing is not None
+    assert ends(Pace(now, 0.001).end(now, 0.08, 60, 1))[0] == now.growing.whole_kimg
+
+
+@pytest.mark.parametrize(
+    ("decay", "minutes", "message"),
+    [(50, 0, "`--minutes` (=0) must be above 0."), (100, 1, "must be less than `total_kimg` (=100)")],
+)
+def test_what_cannot_be(decay: float, minutes: float, message: str):
+    with pytest.raises(RecipeError) as error:
+        Pace(recipe(100, decay), minutes)
+    assert message in str(error.value)
+
+
+def test_a_run_of_seconds_is_the_one_that_had_its_end_from_the_start(tmp_path: Path, cache: Path):
+    long = ["total_kimg=1000", "optimizer.decay_kimg=500", "monitoring.snapshot_kimg=9"]
+    job = small_trainer("dcgan-mnist", cache, *long)
+    folder = new_run(tmp_path, job.recipe)
+    began = time.perf_counter()
+    loop.run(job, folder, tick_kimg=0.1, pace=Pace(job.recipe, 2 / 60))
+    assert time.perf_counter() - began < 60
+    assert 1 < job.seconds < 10
+    assert job.finished and job.kimg < 900
+
+    chosen = job.recipe
+    assert json.loads((folder / "options.json").read_text())["total_kimg"] == chosen.total_kimg
+    assert chosen.optimizer.decay_kimg == pytest.approx(chosen.total_kimg / 2, abs=0.001)
+    whole = Trainer(chosen, job.dataset, job.device)
+    one, other = checkpoint.load(folder / "checkpoint.pt"), run_to_end(whole, new_run(tmp_path, chosen))
+    for state in (one, other):
+        for name in ("seconds", "watch"):
+            state.pop(name)
+    assert differences(one, other) == []
+
+
+def test_a_run_whose_rates_are_kept_ends_with_its_time(tmp_path: Path, cache: Path):
+    job = small_trainer("dcgan-mnist", cache, "total_kimg=1000", "optimizer.decay_kimg=0", "monitoring.snapshot_kimg=9")
+    loop.run(job, new_run(tmp_path, job.recipe), tick_kimg=0.1, pace=Pace(job.recipe, 1 / 60))
+    assert 1 < job.seconds < 10
+    assert job.kimg == job.recipe.total_kimg
