@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
 from starlette.responses import StreamingResponse
@@ -19,6 +20,7 @@ from serving.engine import encoding
 from serving.engine.cpus import available_cpus
 from serving.engine.encoding import Layout
 from serving.engine.generation import Plan, RequestError
+from serving.engine.latents import Address
 
 PNG, JPEG, WEBP, GIF = "image/png", "image/jpeg", "image/webp", "image/gif"
 ZIP, NPY, JSON = "application/zip", "application/x-npy", "application/json"
@@ -161,7 +163,7 @@ def headers(plan: Plan) -> Fields:
     """What made the pictures, and where they lie: a range, or one by one with nothing for those between addresses."""
     fields = [*_origin(plan.model.id, plan.model.sha256)]
     first = plan.addresses[0]
-    if first is not None and all(a == (first.seed, first.index + i) for i, a in enumerate(plan.addresses)):
+    if first is not None and _are_range_from(first, plan.addresses):
         fields += (b"x-ganymede-seed", b"%d" % first.seed), (b"x-ganymede-start", b"%d" % first.index)
     else:
         addresses = ",".join(f"{a.seed}:{a.index}" if a else "" for a in plan.addresses)
@@ -169,6 +171,11 @@ def headers(plan: Plan) -> Fields:
     if plan.labels is not None:
         fields.append((b"x-ganymede-labels", ",".join(map(str, plan.labels)).encode()))
     return fields
+
+
+def _are_range_from(first: Address, addresses: Sequence[Address | None]) -> bool:
+    indices = range(first.index, first.index + len(addresses))
+    return list(addresses) == list(zip(repeat(first.seed), indices))
 
 
 @lru_cache(64)
