@@ -172,6 +172,8 @@ def _train(args: argparse.Namespace) -> int:
 
         print(describe(chosen, data.extent(*source, count=chosen.data.count)))
         return 0
+    if pace and state is None:
+        chosen = pace.begin(chosen)
     processes, device = distributed.launch(_device(args.device), args.devices)
     with processes.in_turn():  # what the first downloads or renders, the others find
         dataset = data.load(*source, count=chosen.data.count)

@@ -5,6 +5,7 @@ import dataclasses
 from training.errors import RecipeError
 from training.recipe import Recipe
 
+UNKNOWN_KIMG = 1e6  # the length of a run whose speed is not measured yet
 SMOOTHING = 0.3  # the weight of the newest line of statistics in the measured speed
 
 
@@ -28,12 +29,19 @@ class Pace:
         self.falling = recipe.optimizer.decay_kimg / recipe.total_kimg  # the share of the run over which rates fall
         self._speed: float | None = None  # kimg a second
 
+    def begin(self, recipe: Recipe) -> Recipe:
+        """The recipe of a run whose speed is still to be measured: its rates do not fall before."""
+        return self._ends(recipe, UNKNOWN_KIMG)
+
     def end(self, recipe: Recipe, kimg: float, seconds: float, speed: float) -> Recipe:
         """The recipe of a run that is at `kimg` after `seconds` of training. `speed`: of late, in kimg a second."""
         self._speed = speed if self._speed is None else self._speed + SMOOTHING * (speed - self._speed)
         if kimg > recipe.total_kimg - recipe.optimizer.decay_kimg:
             return recipe
         end = kimg + self._speed * max(0.0, self.seconds - seconds)
-        end = max(end, kimg / (1 - self.falling), recipe.growing.whole_kimg if recipe.growing else 0.0)
-        optimizer = dataclasses.replace(recipe.optimizer, decay_kimg=round(end * self.falling, 3))
-        return dataclasses.replace(recipe, total_kimg=round(end, 3), optimizer=optimizer)
+        grown = recipe.growing.whole_kimg if recipe.growing else 0.0
+        return self._ends(recipe, max(end, kimg / (1 - self.falling), grown))
+
+    def _ends(self, recipe: Recipe, kimg: float) -> Recipe:
+        optimizer = dataclasses.replace(recipe.optimizer, decay_kimg=round(kimg * self.falling, 3))
+        return dataclasses.replace(recipe, total_kimg=round(kimg, 3), optimizer=optimizer)
