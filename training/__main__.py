@@ -54,10 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="train | series | report | export | evaluate | card | data | study"
     )
 
-    train = commands.add_parser("train", help="train a recipe, or go on with a run")
+    trains = argparse.ArgumentParser(add_help=False)
+    trains.add_argument("--data", type=Path, help=DATA_HELP)
+    trains.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
+    trains.add_argument("--threads", type=int, help="CPU threads of training (default: all cores)")
+    trains.add_argument("--inception", type=Path, help=INCEPTION_HELP)
+
+    train = commands.add_parser("train", parents=[trains], help="train a recipe, or go on with a run")
     train.add_argument("recipe", nargs="?", help="id of a recipe, or the path of a .toml file")
     train.add_argument("overrides", nargs="*", metavar="field=value", help="such as optimizer.batch=128")
-    train.add_argument("--data", type=Path, help=DATA_HELP)
     train.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are made (%(default)s)")
     train.add_argument(
         "--resume",
@@ -65,12 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="go on with this run folder; total_kimg and optimizer.decay_kimg may change until its rates fall",
     )
-    train.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
     train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
-    train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     train.add_argument("--tick-kimg", type=float, help="between two lines of statistics (%(default)s)")
     train.add_argument("--checkpoint-seconds", type=float, help="between two checkpoints (%(default)s)")
-    train.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     train.add_argument(
         "--minutes",
         type=float,
@@ -79,14 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="print networks, work and memory; train nothing")
     train.set_defaults(command=_train, **KEPT)
 
-    series = commands.add_parser("series", help="train, export and measure several recipes, one after the other")
+    series = commands.add_parser(
+        "series", parents=[trains], help="train, export and measure several recipes, one after the other"
+    )
     series.add_argument("recipes", nargs="+", metavar="RECIPE[=MINUTES]", help="as train has it, and its --minutes")
     series.add_argument("--out", type=Path, default=Path("runs/series"), help="its runs/ and models/ (%(default)s)")
     series.add_argument("--metrics", help="those that `evaluate` measures, such as fid,kid (default: none)")
-    series.add_argument("--data", type=Path, help=DATA_HELP)
-    series.add_argument("--device", help="cuda, cuda:1, cpu (default: cuda if there is one)")
-    series.add_argument("--threads", type=int, help="CPU threads of training (default: all cores)")
-    series.add_argument("--inception", type=Path, help=INCEPTION_HELP)
     series.set_defaults(command=_series)
 
     report = commands.add_parser("report", help="write a run's page: curves, grids, figures, alarms, settings")

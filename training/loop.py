@@ -157,9 +157,9 @@ class _Loop:
         if self.pace is None:
             return
         recipe = self.pace.end(trainer.recipe, trainer.kimg, trainer.seconds, speed)
-        trainer.recipe = trainer.processes.same(recipe)
-        if self.monitor:
+        if self.monitor and recipe != trainer.recipe:
             self.monitor.move_end(recipe)
+        trainer.recipe = trainer.processes.same(recipe)
 
     def _look(self, line: dict[str, Any]) -> str | None:
         """Records a line of statistics and, where they are due, a snapshot and what its pictures show -> an alarm.

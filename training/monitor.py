@@ -29,7 +29,9 @@ def new_run(runs: Path, recipe: Recipe) -> Path:
 
 def write_options(folder: Path, recipe: Recipe) -> None:
     """The recipe of a run, as options.json in its folder."""
-    (folder / "options.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
+    partial = folder / "options.json.partial"
+    partial.write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
+    partial.replace(folder / "options.json")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

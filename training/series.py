@@ -74,12 +74,12 @@ def _finish(one: Part, args: argparse.Namespace, commands: "_Commands") -> None:
     """Does what is not done yet of training, export and evaluation."""
     given = {name: str(getattr(args, name)) for name in SHARED if getattr(args, name) is not None}
     runs, model = args.out / "runs" / one.recipe.id, args.out / "models" / one.recipe.id
-    folder = _begun(runs, one.recipe)
-    if folder is None or not _finished(folder):
+    folder, finished = _last_run(runs, one.recipe)
+    if not finished:
         which = [one.name, "--runs", str(runs)] if folder is None else ["--resume", str(folder)]
         minutes = {} if one.minutes is None else {"minutes": str(one.minutes)}
         commands.run("train", *which, **given, **minutes)
-        folder = _begun(runs, one.recipe)
+        folder, _ = _last_run(runs, one.recipe)
     if not (model / "model.json").is_file():
         commands.run("export", str(folder), models=str(model.parent))
     measured = runs / "measured.txt"  # what was, to the end
@@ -90,20 +90,19 @@ def _finish(one: Part, args: argparse.Namespace, commands: "_Commands") -> None:
     print(f"done: {model}", flush=True)
 
 
-def _begun(runs: Path, chosen: Recipe) -> Path | None:
-    """The folder of the last run that saved something. Raises RecipeError where it is a run of another recipe."""
+def _last_run(runs: Path, chosen: Recipe) -> tuple[Path | None, bool]:
+    """The folder of the last run that saved something, and whether it is at its end.
+
+    Raises RecipeError where it is a run of another recipe.
+    """
     checkpoints = sorted(runs.glob("*/checkpoint.pt"))
     if not checkpoints:
-        return None
-    known, _ = run_state.read(checkpoints[-1])
+        return None, False
+    folder = checkpoints[-1].parent
+    known, state = run_state.read(checkpoints[-1])
     if not recipe.same_but_end(known, chosen):
-        raise RecipeError(f"{checkpoints[-1].parent} began with other values than the recipe's: give another `--out`.")
-    return checkpoints[-1].parent
-
-
-def _finished(folder: Path) -> bool:
-    known, state = run_state.read(folder / "checkpoint.pt")
-    return state["images_seen"] >= 1000 * known.total_kimg
+        raise RecipeError(f"{folder} began with other values than the recipe's: give another `--out`.")
+    return folder, state["images_seen"] >= 1000 * known.total_kimg
 
 
 class _Commands:
