@@ -217,7 +217,7 @@ def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, 
     """model.json, its metrics still to be measured."""
     style = None
     if recipe.family == "stylegan":
-        groups = stylegan.style_groups(recipe.data.resolution)
+        groups = stylegan.style_groups(recipe.data.resolution // recipe.network.patch)
         layers = sum(map(len, groups.values()))
         style = {"layers": layers, "w_size": recipe.network.w_size, **groups}  # pyright: ignore[reportAttributeAccessIssue]
     return {

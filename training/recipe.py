@@ -198,6 +198,8 @@ class Recipe:
             raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
         if self.growing and getattr(self.network, "discriminator", None) == "dcgan":
             raise RecipeError("`growing` needs `network.discriminator` (='dcgan') to be 'progressive'.")
+        if self.growing and getattr(self.network, "patch", 1) > 1:
+            raise RecipeError("`growing` needs `network.patch` 1: it grows from pixels of the image.")
         if self.growing:
             self._check_growing(self.growing)
 

@@ -40,9 +40,14 @@ SMALL: dict[str, Any] = {
         minibatch_discrimination=4,
     ),
     "stylegan-demodulation": stylegan.Config(latent_size=16, w_size=16, channel_max=16, modulation="demodulation"),
+    "dcgan-patch": dcgan.Config(latent_size=16, base_channels=8, patch=2),
+    "cgan-patch": cgan.Config(latent_size=16, base_channels=8, embedding_size=4, patch=2),
+    "stylegan-patch": stylegan.Config(latent_size=16, w_size=16, channel_max=16, patch=2),
 }
 RESOLUTIONS = {"mlp": (1, 28, 32, 64), "dcgan": (28, 32, 64), "cgan": (28, 32, 64), "stylegan": (8, 32, 64)}
 RESOLUTIONS["stylegan-dcgan"] = RESOLUTIONS["dcgan"][1:]  # those that are powers of two, too
+RESOLUTIONS["dcgan-patch"] = RESOLUTIONS["cgan-patch"] = (56, 64)
+RESOLUTIONS["stylegan-patch"] = (16, 64)
 CASES = [(name, r) for name in SMALL for r in RESOLUTIONS.get(name) or RESOLUTIONS[name.partition("-")[0]]]
 
 
@@ -80,9 +85,12 @@ def test_every_size_has_its_shapes_and_every_weight_its_gradient(name: str, reso
     if name.startswith("stylegan"):
         for layer in generator.synthesis.layers:
             layer.noise_strength.data.fill_(0.1)
-        stages = range(1, len(stylegan.resolutions(resolution)))
-        if name == "stylegan-dcgan":  # does not grow
-            unused = {f"synthesis.to_rgb.{stage - 1}.{kind}" for stage in stages for kind in ("weight", "bias")}
+        stages = range(1, len(generator.synthesis.to_rgb))
+        if name in ("stylegan-dcgan", "stylegan-patch"):  # these do not grow
+            layers = ("synthesis.to_rgb", "from_rgb")
+            unused = {
+                f"{layer}.{stage - 1}.{kind}" for layer in layers for stage in stages for kind in ("weight", "bias")
+            }
         else:  # a resolution's own colours are used while it grows
             phases += [Phase(stage, 0.5) for stage in stages]
     for phase in phases:
@@ -99,6 +107,26 @@ def test_every_size_has_its_shapes_and_every_weight_its_gradient(name: str, reso
             if parameter_name in unused:
                 continue
             assert parameter.grad is not None and parameter.grad.any(), parameter_name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["dcgan-patch", "stylegan-patch"])
+def test_a_patch_of_the_image_is_one_place_of_the_networks(name: str):
+    """Channel 4c + 2y + x of a place is the value of colour c at row y, column x of its patch (Shi et al. 2016)."""
+    generator, discriminator, _ = build(name, 64)
+    last = generator.synthesis.to_rgb[-1] if name.startswith("stylegan") else generator.layers[-3]
+    last.weight.zero_()
+    last.bias.copy_(torch.arange(12) / 16)
+    values = torch.tanh(last.bias) if name == "dcgan-patch" else last.bias
+    images = generator(torch.randn(2, 16))
+    for c in range(3):
+        patch = values[4 * c : 4 * c + 4].reshape(2, 2)
+        torch.testing.assert_close(images[1, c], patch.repeat(32, 32))
+    seen: list[Tensor] = []
+    first = discriminator.from_rgb[-1] if name.startswith("stylegan") else discriminator.layers[1]
+    first.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    discriminator(images)
+    torch.testing.assert_close(seen[0], values[None, :, None, None].expand(2, 12, 32, 32))
 
 
 def logits_of(name: str, discriminator: Any, features: Tensor, labels: Tensor | None) -> Tensor:
@@ -119,9 +147,9 @@ def logits_of(name: str, discriminator: Any, features: Tensor, labels: Tensor | 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SMALL)
 def test_the_logit_is_read_from_the_features(name: str):
-    _, discriminator, labels = build(name, 32)
+    _, discriminator, labels = build(name, 64)
     discriminator.eval()  # no dropout, and the same singular vectors twice
-    images = torch.randn(12, 3, 32, 32)
+    images = torch.randn(12, 3, 64, 64)
     features = discriminator.features(images, labels)
     assert features.dim() == 2
     expected = logits_of(name, discriminator, features, labels)
@@ -197,7 +225,13 @@ def test_dcgan_begins_with_weights_of_deviation_0_02():
     ("make", "message"),
     [
         (lambda: dcgan.Generator(dcgan.Config(), 30, 1), "`data.resolution` (=30) must be one of [28, 32, 64] for"),
-        (lambda: stylegan.resolutions(28), "`data.resolution` (=28) must be a power of two of at least 8"),
+        (
+            lambda: dcgan.Generator(dcgan.Config(patch=2), 32, 1),
+            "`data.resolution` (=32) must be one of [56, 64, 128] for this network with `network.patch` 2.",
+        ),
+        (lambda: dcgan.Generator(dcgan.Config(patch=3), 28, 1), "`network.patch` (=3) must divide `data.resolution`"),
+        (lambda: stylegan.Config(patch=0), "`network.patch` (=0) must be at least 1."),
+        (lambda: stylegan.resolutions(28), "`data.resolution` divided by `network.patch` (=28) must be a power of two"),
         (lambda: dcgan.Config(latent_size=0), "`network.latent_size` (=0) must be at least 1."),
         (lambda: dcgan.Config(base_channels=-8), "`network.base_channels` (=-8) must be at least 1."),
         (

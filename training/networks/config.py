@@ -15,6 +15,13 @@ def check_at_least(minimum: int, config: object, *fields: str) -> None:
             raise RecipeError(f"`network.{field}` (={value}) must be at least {minimum}.")
 
 
+def patches(resolution: int, patch: int) -> int:
+    """Return the pixels of a side in patches. Raises RecipeError where the patches do not tile the image."""
+    if resolution % patch:
+        raise RecipeError(f"`network.patch` (={patch}) must divide `data.resolution` (={resolution}).")
+    return resolution // patch
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
     """Against overfitting and collapse, for discriminators of plain layers; the defaults are none of it."""

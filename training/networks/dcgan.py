@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from training.errors import RecipeError
-from training.networks.config import DiscriminatorConfig, check_at_least
+from training.networks.config import DiscriminatorConfig, check_at_least, patches
 from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
 
 DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or 4 px) is doubled
@@ -26,17 +26,22 @@ class Config(DiscriminatorConfig):
     base_channels: int = 64  # channels at half the image's resolution; doubled at each halving
     # batch: the paper's; none or spectral with a penalty on each picture's gradient, for the first mixes the pictures
     discriminator_norm: Literal["batch", "none", "spectral"] = "batch"
+    patch: int = 1  # both networks work on squares of patch x patch pixels as channels; 1: on pixels
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(1, self, "latent_size", "base_channels")
+        check_at_least(1, self, "latent_size", "base_channels", "patch")
 
 
-def doublings(resolution: int) -> int:
-    """How many stride-2 layers lie between the first map and an image of `resolution` pixels."""
-    if resolution not in DOUBLINGS:
-        raise RecipeError(f"`data.resolution` (={resolution}) must be one of {sorted(DOUBLINGS)} for this network.")
-    return DOUBLINGS[resolution]
+def doublings(resolution: int, patch: int = 1) -> int:
+    """Return how many stride-2 layers lie between the first map and an image of `resolution` pixels."""
+    size = patches(resolution, patch)
+    if size not in DOUBLINGS:
+        sizes = [patch * known for known in sorted(DOUBLINGS)]
+        raise RecipeError(
+            f"`data.resolution` (={resolution}) must be one of {sizes} for this network with `network.patch` {patch}."
+        )
+    return DOUBLINGS[size]
 
 
 class Generator(nn.Module):
@@ -44,11 +49,11 @@ class Generator(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
         super().__init__()
-        steps = doublings(resolution)
+        steps = doublings(resolution, config.patch)
         width = config.base_channels << (steps - 1)
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(
-                config.latent_size, width, resolution >> steps, bias=False
+                config.latent_size, width, patches(resolution, config.patch) >> steps, bias=False
             ),  # (N, width, 4 or 7, 4 or 7)
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
@@ -60,7 +65,9 @@ class Generator(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             width //= 2
-        layers += [nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(width, channels * config.patch**2, 4, stride=2, padding=1), nn.Tanh()]
+        if config.patch > 1:
+            layers.append(nn.PixelShuffle(config.patch))
         self.layers = nn.Sequential(*layers)
         self.apply(normal_initialisation)
 
@@ -76,10 +83,11 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
         super().__init__()
-        steps = doublings(resolution)
+        steps = doublings(resolution, config.patch)
         width = config.base_channels
         batch_norm = config.discriminator_norm == "batch"
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1)]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(config.patch)] if config.patch > 1 else []
+        layers.append(nn.Conv2d(channels * config.patch**2, width, 4, stride=2, padding=1))
         for step in range(steps):
             if step > 0:
                 layers.append(nn.Conv2d(width, width * 2, 4, stride=2, padding=1, bias=not batch_norm))
@@ -87,7 +95,7 @@ class Discriminator(nn.Module):
                 if batch_norm:
                     layers.append(nn.BatchNorm2d(width))
             layers += [nn.LeakyReLU(0.2, inplace=True), *config.dropout_layers()]
-        size = resolution >> steps
+        size = patches(resolution, config.patch) >> steps
         of_batch, width = config.minibatch_layers(width, size**2)
         layers += [*of_batch, nn.Conv2d(width, 1, size)]  # (N, 1, 1, 1)
         self.layers = nn.Sequential(*layers)

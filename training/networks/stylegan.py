@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks import dcgan
-from training.networks.config import check_at_least
+from training.networks.config import check_at_least, patches
 from training.networks.layers import (
     EqualConv2d,
     EqualLinear,
@@ -48,10 +48,13 @@ class Config:
     discriminator: Literal["progressive", "dcgan"] = "progressive"
     discriminator_base_channels: int = 64  # of the dcgan one, at half the image's resolution
     minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D; 0: none
+    # Both networks work on squares of patch x patch pixels as channels, at 1 / patch of the resolution: a pixel shuffle
+    # (Shi et al. 2016, eq. 4) makes the image, and D begins with its inverse. 64 px with patch 2 cost what 32 px do.
+    patch: int = 1
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "minibatch_discrimination")
-        check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max")
+        check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max", "patch")
         check_at_least(1, self, "discriminator_base_channels")
         base = self.discriminator_base_channels
         if self.discriminator != "dcgan" and base != Config.discriminator_base_channels:
@@ -68,6 +71,7 @@ class Config:
         """What `discriminator` "dcgan" is made from."""
         return dcgan.Config(
             base_channels=self.discriminator_base_channels,
+            patch=self.patch,
             discriminator_norm="none",
             minibatch_discrimination=self.minibatch_discrimination,
         )
@@ -84,7 +88,10 @@ class Config:
 def resolutions(resolution: int) -> list[int]:
     """4, 8, ... up to `resolution`, which must be a power of two of at least 8."""
     if resolution < 8 or resolution & (resolution - 1):
-        raise RecipeError(f"`data.resolution` (={resolution}) must be a power of two of at least 8 for StyleGAN-lite.")
+        raise RecipeError(
+            f"`data.resolution` divided by `network.patch` (={resolution}) must be a power of two of at least 8 "
+            "for StyleGAN-lite."
+        )
     return [1 << k for k in range(2, resolution.bit_length())]
 
 
@@ -190,7 +197,8 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int):
         super().__init__()
-        self.resolutions = resolutions(resolution)
+        self.resolutions = resolutions(patches(resolution, config.patch))
+        self.patch = config.patch
         self.constant = nn.Parameter(torch.randn(1, config.channels(4), 4, 4))
         self.layers = nn.ModuleList()
         self.to_rgb = nn.ModuleList()
@@ -198,7 +206,7 @@ class Synthesis(nn.Module):
             first_in = None if r == 4 else config.channels(r // 2)
             self.layers.append(StyledLayer(config, first_in, r, upsample=r > 4))
             self.layers.append(StyledLayer(config, config.channels(r), r))
-            self.to_rgb.append(EqualConv2d(config.channels(r), channels, 1))
+            self.to_rgb.append(EqualConv2d(config.channels(r), channels * config.patch**2, 1))
 
     def forward(self, ws: Tensor, phase: Phase | None = None, random_noise: bool = False) -> Tensor:
         """All of the network, or as far as `phase` has grown. The noise is drawn anew, or the constant one."""
@@ -213,7 +221,7 @@ class Synthesis(nn.Module):
         if alpha < 1:
             small = F.interpolate(self.to_rgb[stage - 1](previous), scale_factor=2, mode="nearest")
             image = small + alpha * (image - small)
-        return image
+        return F.pixel_shuffle(image, self.patch) if self.patch > 1 else image
 
 
 class Generator(nn.Module):
@@ -252,8 +260,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
         super().__init__()
-        self.resolutions = resolutions(resolution)
-        self.from_rgb = nn.ModuleList(EqualConv2d(channels, config.channels(r), 1) for r in self.resolutions)
+        self.resolutions = resolutions(patches(resolution, config.patch))
+        self.patch = config.patch
+        planes = channels * config.patch**2
+        self.from_rgb = nn.ModuleList(EqualConv2d(planes, config.channels(r), 1) for r in self.resolutions)
         self.blocks = nn.ModuleList(  # blocks[k] halves resolutions[k + 1]
             nn.ModuleList(
                 [
@@ -277,6 +287,8 @@ class Discriminator(nn.Module):
     def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
         """What the logit is read from, (N, F)."""
         stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+        if self.patch > 1:
+            images = F.pixel_unshuffle(images, self.patch)  # (N, C p^2, r / p, r / p)
         x = leaky_relu(self.from_rgb[stage](images))
         for k in range(stage, 0, -1):
             first, second = self.blocks[k - 1]  # pyright: ignore[reportGeneralTypeIssues]
