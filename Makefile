@@ -25,7 +25,8 @@ image: install-serve ## build the container image IMAGE, with CUDA's libraries w
 
 test-image: install-dev ## run the image's own tests, and those of the API and the client against it (needs podman)
 	@GANYMEDE_IMAGE=$(IMAGE) exec $(PYTHON) -m pytest tests/deploy/test_image.py tests/serving/client/test_client.py \
-		tests/serving/client/test_streams.py $(addprefix tests/serving/api/test_,addresses.py docs.py errors.py formats.py openapi.py routes.py site.py validation.py)
+		tests/serving/client/test_streams.py $(addprefix tests/serving/api/,endpoints/test_addresses.py endpoints/test_images.py \
+		http/test_problems.py http/test_formats.py http/test_validation.py test_openapi.py web)
 
 test: install-dev ## install everything and run the tests
 	@exec $(PYTHON) -m pytest

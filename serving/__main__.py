@@ -145,7 +145,7 @@ def _serve(args: argparse.Namespace) -> int:
     # As the first process of a container it would not hear of SIGTERM until the server listens to it. An exception in
     # its place can be lost, amid the import of a library.
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
-    from serving.api.launch import serve
+    from serving.api.server import serve
     from serving.api.settings import Settings
 
     try:

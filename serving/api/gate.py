@@ -15,20 +15,22 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import logs, problems, site
-from serving.api.admission import Admission
+from serving.api.access.admission import Admission
+from serving.api.access.keys import Keys
+from serving.api.access.rate_limit import Quota
 from serving.api.cors import Cors
-from serving.api.exchange import Exchange
-from serving.api.health import Health
-from serving.api.keys import Keys
-from serving.api.metrics import Metrics
-from serving.api.problems import Problem
+from serving.api.endpoints.health import Health
+from serving.api.http import problems
+from serving.api.http.context import Exchange
+from serving.api.http.problems import Problem
+from serving.api.http.validation import parse_json
 from serving.api.protocol import Sender
-from serving.api.quota import Quota
 from serving.api.schemas import Body
 from serving.api.settings import Settings
-from serving.api.tracing import Tracing
-from serving.api.validation import parse_json
+from serving.api.telemetry import logs
+from serving.api.telemetry.metrics import Metrics
+from serving.api.telemetry.tracing import Tracing
+from serving.api.web import site
 
 MAX_BODY_BYTES = 64 * 1024
 BENTOML_PATHS = ("/schema.json",)  # what BentoML's clients read first

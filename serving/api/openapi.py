@@ -11,9 +11,12 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from serving import __version__
-from serving.api import metrics, problems, replies, site
+from serving.api.http import problems
+from serving.api.http import responses as replies
 from serving.api.reply_schemas import REPLIES
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
+from serving.api.telemetry import metrics
+from serving.api.web import site
 
 DESCRIPTION = (
     "Pictures from generative adversarial networks. Every picture has an address, (model, seed, index), and is the "

@@ -19,10 +19,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.api import logs, problems
 from serving.api.cycle import Cycle
-from serving.api.exchange import SCOPE_KEY, UNDER_WAY_KEY, new_request_id
-from serving.api.problems import Problem
+from serving.api.http import problems
+from serving.api.http.context import SCOPE_KEY, UNDER_WAY_KEY, new_request_id
+from serving.api.http.problems import Problem
+from serving.api.telemetry import logs
 
 MAX_HEAD_BYTES = 32 * 1024  # the request line and the headers
 GRACE_SECONDS = 5.0  # in which the gate answers 408 itself, where a body is slow

@@ -23,17 +23,18 @@ from bentoml.validators import ContentType
 from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from serving.api import logs, routes, tracing
-from serving.api.exchange import Exchange
+from serving.api.access.keys import Keys
+from serving.api.access.rate_limit import Quota
+from serving.api.endpoints import images as routes
+from serving.api.endpoints.generate import Operations
+from serving.api.endpoints.health import Health
 from serving.api.gate import Gate
-from serving.api.generators import Generators, hold
-from serving.api.health import Health
-from serving.api.keys import Keys
-from serving.api.metrics import Metrics
-from serving.api.operations import Operations
-from serving.api.quota import Quota
+from serving.api.http.context import Exchange
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody
+from serving.api.served_models import Generators, hold
 from serving.api.settings import Settings
+from serving.api.telemetry import logs, tracing
+from serving.api.telemetry.metrics import Metrics
 from serving.engine.repository import ModelError
 
 settings = Settings.from_environment()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.api import launch
+from serving.api import server as launch
 from serving.api.settings import Settings
 from tools import needs
 

@@ -17,10 +17,11 @@ import yaml
 
 import serving
 from serving.__main__ import _parser
-from serving.api import launch, routes
+from serving.api import server as launch
+from serving.api.endpoints import images as routes
 from serving.api.gate import MAX_BODY_BYTES
-from serving.api.metrics import FAMILIES
 from serving.api.settings import Settings
+from serving.api.telemetry.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"

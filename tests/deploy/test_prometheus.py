@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from server import Server, free_port, serving
-from serving.api.metrics import FAMILIES
+from serving.api.telemetry.metrics import FAMILIES
 from tools import needs
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.__main__ import _parser
-from serving.api import launch
+from serving.api import server as launch
 from serving.api.settings import Settings
 from tools import needs
 

@@ -25,7 +25,7 @@ ENGINE = ["latents", "repository", "runtime", "generation", "batcher", "images",
     ("module", "blocked"),
     [
         ("serving.api.service", TRAINING),
-        ("serving.api.launch", TRAINING),
+        ("serving.api.server", TRAINING),
         ("serving.__main__", TRAINING | HTTP | {"httpx2", "onnxruntime", "numpy"}),
         ("serving.client", TRAINING | HTTP | {"onnxruntime", "serving.engine"}),
         ("serving.bulk.command", TRAINING | HTTP | {"ray", "pyarrow", "serving.api"}),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serving.api.keys import Keys, KeysError
+from serving.api.access.keys import Keys, KeysError
 from serving.api.settings import LOG_LEVELS, Settings
 from serving.engine.model_json import DocumentError, parse
 

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 from starlette.types import Message
 
-from serving.api import replies, routes
-from serving.api.exchange import REQUEST_ID, Exchange
+from serving.api.access.keys import Keys
+from serving.api.access.rate_limit import Quota
+from serving.api.endpoints import images as routes
+from serving.api.endpoints.generate import _plan
 from serving.api.gate import header_fields
-from serving.api.keys import Keys
-from serving.api.negotiation import negotiate
-from serving.api.operations import _plan
-from serving.api.problems import Problem
-from serving.api.quota import Quota
+from serving.api.http import responses as replies
+from serving.api.http.context import REQUEST_ID, Exchange
+from serving.api.http.negotiation import negotiate
+from serving.api.http.problems import Problem
+from serving.api.http.validation import parse_json, parse_query
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
-from serving.api.validation import parse_json, parse_query
 from serving.engine import encoding
 from serving.engine.generation import RequestError
 from serving.engine.repository import load_repository

@@ -15,7 +15,8 @@ from starlette.routing import Route
 import pictures
 import serving
 from server import ROOT, Server
-from serving.api import openapi, routes
+from serving.api import openapi
+from serving.api.endpoints import images as routes
 
 DOCUMENT = openapi.document()
 POSTS = {"/v1/sample", "/v1/digits", "/v1/interpolate", "/v1/style-mix"}

@@ -20,7 +20,7 @@ from server import Server, free_port, running
 
 FULL = """
 import sys
-from serving.api.admission import Admission
+from serving.api.access.admission import Admission
 from serving.__main__ import main
 Admission.__init__.__defaults__ = (0,)
 sys.exit(main(sys.argv[1:]))
@@ -63,7 +63,7 @@ def crowded(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def taskless(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """As `crowded`; who comes as far as a task is answered with 500."""
     port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
-    code = "from serving.api.operations import Operations\nOperations.answer = None\n" + CROWDED
+    code = "from serving.api.endpoints.generate import Operations\nOperations.answer = None\n" + CROWDED
     command = [sys.executable, "-c", code, "serve", "--port", str(port), "--models", str(repository_folder)]
     with running(command, port, log) as server:
         yield server

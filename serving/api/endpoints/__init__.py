@@ -1,0 +1,1 @@
+"""The routes: images on request, images by URL, models, health."""

@@ -1,0 +1,85 @@
+"""OpenTelemetry traces: a span a request, with what it waited, was computed and was packed for, to an OTLP collector.
+
+On where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set; the exporter is a package of its own,
+and reads the other OTEL_ variables. A `traceparent` of the sender is the parent. Spans are made when a request is over,
+so without a collector nothing is done, and with one nothing is done while a request is under way.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from serving import __version__
+from serving.api.http.context import Exchange
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+class TracingError(Exception):
+    """Traces are asked for and cannot be made; the message says what is missing."""
+
+
+class Tracing:
+    """Spans for the requests of this process. Raises TracingError where the exporter is not installed."""
+
+    def __init__(self) -> None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError:
+            name = next(name for name in ENDPOINTS if name in os.environ)
+            raise TracingError(
+                f"`{name}` is set: install opentelemetry-exporter-otlp-proto-http, or unset it."
+            ) from None
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        name = os.environ.get("OTEL_SERVICE_NAME", "ganymede")
+        resource = Resource.create({"service.name": name, "service.version": __version__})
+        self._provider = TracerProvider(resource=resource)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("ganymede", __version__)
+        self._propagator = TraceContextTextMapPropagator()
+        self._kind = SpanKind.SERVER
+
+    def answered(self, exchange: Exchange, route: str, headers: Mapping[str, str], seconds: float) -> None:
+        from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+        ended = time.time_ns()
+        began = ended - round(1e9 * seconds)
+        attributes: dict[str, Any] = {
+            "http.request.method": exchange.method,
+            "http.route": route,
+            "http.response.status_code": exchange.status,
+            "client.address": exchange.client,
+            "ganymede.request_id": exchange.request_id,
+            "ganymede.images": exchange.images,
+        }
+        if exchange.problem is not None:
+            attributes["error.type"] = exchange.problem.code
+        parent = self._propagator.extract(headers)
+        span = self._tracer.start_span(
+            f"{exchange.method} {route}", parent, kind=self._kind, attributes=attributes, start_time=began
+        )
+        if exchange.status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        times = exchange.times
+        steps = [("queue", times.queue), ("compute", times.compute), ("encode", exchange.encode or 0.0)]
+        step_began = ended - round(1e9 * sum(taken for _, taken in steps))  # they are the last that is done
+        for name, taken in steps:
+            if taken:
+                step = self._tracer.start_span(name, set_span_in_context(span), start_time=step_began)
+                step_began += round(1e9 * taken)
+                step.end(step_began)
+        span.end(ended)
+
+    def close(self) -> None:
+        """Sends what was not sent yet."""
+        self._provider.shutdown()
+
+
+def configured() -> bool:
+    return any(os.environ.get(name) for name in ENDPOINTS)

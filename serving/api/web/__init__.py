@@ -1,0 +1,1 @@
+"""The pages for a browser: the playground and the API reference."""
