@@ -5,6 +5,8 @@ MODELS ?= models
 # The image's name and variant (serve, cuda or bulk), as in `make image LOCK=bulk`; CUDA=1 is LOCK=cuda.
 IMAGE ?= ganymede
 LOCK ?= $(if $(CUDA),cuda,serve)
+# An older revision for `make bench` to measure too, as in `make bench AGAINST=e641b93`; none by default.
+AGAINST ?=
 
 PYTHON = .venv/bin/python
 # Where requirements/install.sh puts uv if there is none.
@@ -31,8 +33,8 @@ test-image: install-dev ## run the image's own tests, and those of the API and t
 test: install-dev ## install everything and run the tests
 	@exec $(PYTHON) -m pytest
 
-bench: install-dev ## hold the server's speed against other servers' (needs wrk; 10 minutes)
-	@exec $(PYTHON) -m benchmarks.serving --picture docs/pictures/serving-speed.png
+bench: install-dev ## measure serving against other servers and the revision AGAINST (needs wrk; 10 minutes)
+	@exec $(PYTHON) -m benchmarks.serving $(if $(AGAINST),--against $(AGAINST)) --chart docs/pictures/serving-speed.png
 
 lint: install-dev ## check style and format
 	@$(PYTHON) -m ruff check .

@@ -1,4 +1,4 @@
-"""The benchmark of serving asks the real server for real pictures, and prints what it promises."""
+"""The serving benchmark measures real servers, and prints their metrics, ratios and targets."""
 
 import json
 import subprocess
@@ -6,44 +6,86 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from benchmarks.serving.report import COLUMNS, OURS, RAW, ratios, table
-from benchmarks.serving.servers import MODEL
+import pytest
+
+from benchmarks.serving.__main__ import main
+from benchmarks.serving.report import METRICS, RAW, table, targets
+from benchmarks.serving.servers import GANYMEDE, MODEL
 from server import ROOT
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from tools import needs
 
+PREVIOUS = "Ganymede, e641b93"
 
-@needs("wrk", package="wrk")
-def test_a_short_run_measures_everything(repository_folder: Path, tmp_path: Path):
-    out, picture = tmp_path / "figures.json", tmp_path / "figures.png"
-    command = [sys.executable, "-m", "benchmarks.serving", "--servers", OURS, "--rounds", "1", "--seconds", "1"]
-    command += ["--model", str(repository_folder / "tiny-dcgan"), "--json", str(out), "--picture", str(picture)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+@needs("wrk", "git", package="wrk")
+def test_a_short_run_measures_this_and_an_older_revision(repository_folder: Path, tmp_path: Path):
+    out, chart = tmp_path / "results.json", tmp_path / "chart.png"
+    command = [sys.executable, "-m", "benchmarks.serving", "--servers", GANYMEDE.name, "--against", "HEAD"]
+    command += ["--rounds", "1", "--seconds", "1", "--model", str(repository_folder / "tiny-dcgan")]
+    worktrees = git("worktree", "list")
+    done = subprocess.run(
+        [*command, "--json", str(out), "--chart", str(chart)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    figures = json.loads(out.read_text())
-    assert figures.keys() == {RAW, OURS} and COLUMNS.keys() <= figures[OURS].keys()
-    assert sum(figures[OURS]["errors"]) == 0
-    assert all(value > 0 for name in COLUMNS.keys() - {"errors"} for value in figures[OURS][name])
-    assert "| 64 images a request: images/s against the model alone |" in done.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    results = json.loads(out.read_text())
+    assert results.keys() == {RAW, GANYMEDE.name, "Ganymede, HEAD"}
+    for name in (GANYMEDE.name, "Ganymede, HEAD"):
+        assert METRICS.keys() <= results[name].keys()
+        assert sum(results[name]["errors"]) == 0
+        assert all(value > 0 for metric in METRICS.keys() - {"errors"} for value in results[name][metric])
+    assert "| 64 images a request, `.npy`, 4 clients: images/s against raw model |" in done.stdout
+    assert "| 1 client, 1 image: p50 against Ganymede, HEAD |" in done.stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    assert git("worktree", "list") == worktrees
 
 
-def test_ratios_are_of_neighbours_in_a_round(repository_folder: Path):
-    ours = {"images_1": [10.0, 40.0, 90.0], "images_64": [5.0, 5.0, 5.0], "p50_1": [2.0] * 3, "empty": [1.0] * 3}
-    ours |= {"p50_64": [1.0, 2.0, 4.0], "p99_64": [2.0, 3.0, 4.0]}
-    figures = {RAW: {"images_64": [10.0] * 3, "p50_1": [1.0] * 3}, OURS: ours, "Other": {"images_1": [5.0, 10.0, 15.0]}}
-    lines = ratios(figures)
-    assert "| 1 image a request: images/s against Other | 4.00 (2.00 to 6.00) |" in lines
-    assert "| 64 images a request: images/s against the model alone | 0.50 (0.50 to 0.50) |" in lines
-    assert "| 1 client, 1 image: p50 against the model's latency | 2.00 (2.00 to 2.00) |" in lines
-    assert "| 64 clients: p99 against p50 | 1.50 (1.00 to 2.00) |" in lines
+@needs("git", package="git")
+def test_an_unknown_revision_ends_the_run(repository_folder: Path):
+    worktrees = git("worktree", "list")
+    with pytest.raises(SystemExit, match="`--against no-such-revision` cannot be checked out"):
+        main(
+            [
+                "--servers",
+                GANYMEDE.name,
+                "--against",
+                "no-such-revision",
+                "--model",
+                str(repository_folder / "tiny-dcgan"),
+            ]
+        )
+    assert git("worktree", "list") == worktrees
+
+
+def test_ratios_are_of_two_servers_in_the_same_round(repository_folder: Path):
+    ganymede = {"throughput_1": [10.0, 40.0, 90.0], "throughput_64": [5.0] * 3, "p50_1": [2.0] * 3, "wrk": [0.25]}
+    ganymede |= {"start": [1.0, 1.1, 1.5], "memory": [2e8] * 3}
+    results = {
+        RAW: {"throughput_64": [10.0] * 3, "p50_1": [1.0] * 3},
+        GANYMEDE.name: ganymede,
+        PREVIOUS: {"throughput_1": [10.0, 20.0, 30.0], "p50_1": [4.0] * 3},
+        "Other": {"throughput_1": [5.0, 10.0, 15.0]},
+    }
+    lines = list(targets(results))
+    assert (
+        "| 64 images a request, `.npy`, 4 clients: images/s against raw model | 0.50 (0.50 to 0.50) | 0.93 | 0.97 |"
+        in lines
+    )
+    assert (
+        f"| 1 image a request, PNG, 64 clients: images/s against {PREVIOUS} | 2.00 (1.00 to 3.00) | 1.05 | 1.3 |"
+        in lines
+    )
+    assert "| 1 image a request, PNG, 64 clients: images/s against Other | 4.00 (2.00 to 6.00) | - | - |" in lines
+    assert f"| 1 client, 1 image: p50 against {PREVIOUS} | 0.50 (0.50 to 0.50) | 1.0 | 0.8 |" in lines
+    assert "| start of process to first image, s | 1.10 (1.00 to 1.50) | 1.2 | 0.8 |" in lines
+    assert "| memory (PSS) after the load, MB | 200 (200 to 200) | 210 | 150 |" in lines
     runtime = Runtime(load_model(repository_folder / "tiny-dcgan"), threads=1)
-    assert "| Other | 10 (5 to 15) | - |" in table(figures | {OURS: ours | {"wrk": [0.25]}}, runtime)
+    assert "| Other | - | 10 (5 to 15) | - |" in table(results, runtime, models=6)
 
 
 def test_the_environments_of_peers_hold_every_package_that_they_load():
-    """All of them run code of ours: what packs or computes with a new library needs it there, too."""
+    """They run code of `serving.engine`: a library that it begins to use must be installed there too."""
     load = "before = set(sys.modules); import benchmarks.serving.peers.model; print(*set(sys.modules) - before)"
     code = f"import sys; {load}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -51,3 +93,7 @@ def test_the_environments_of_peers_hold_every_package_that_they_load():
     loaded = {package for module in done.stdout.split() for package in of.get(module, [])} - {"ganymede"}
     assert "numpy" in loaded
     assert loaded <= {package.partition("==")[0] for package in MODEL}
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout

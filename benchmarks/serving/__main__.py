@@ -1,13 +1,14 @@
-"""Serving speed: this server, those that people would pick instead, and the model alone, with the same ONNX file.
+"""Serving benchmark: this checkout, an older revision, the peers and the raw model, with the same ONNX file.
 
-    python -m benchmarks.serving --rounds 3 --seconds 5
+    python -m benchmarks.serving --rounds 3 --seconds 5 --against e641b93
 
-Each server is started, asked and stopped in turn, round by round, so that what else the machine does falls on all.
-Prints a Markdown table and the ratios, and with `--picture` draws them. The first run makes an environment for each
-peer under `.bench/`. Load comes from wrk, over 127.0.0.1.
+Every round starts, loads and stops each server in turn; every second round takes them in reverse order, so that a drift
+of the machine's speed affects all. Prints two Markdown tables: the servers, and the ratios with their targets. The
+first run makes a virtual environment for each peer under `.bench/`. wrk generates the load, over 127.0.0.1.
 """
 
 import argparse
+import compileall
 import io
 import json
 import os
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,8 @@ from PIL import Image
 from benchmarks.machine import pss_of_tree
 from benchmarks.processes import ROOT
 from benchmarks.serving import load, raw
-from benchmarks.serving.report import Figures, picture, table
-from benchmarks.serving.servers import SERVERS, Server
+from benchmarks.serving.report import RAW, Results, chart, table
+from benchmarks.serving.servers import SERVERS, Server, older
 from serving.engine import generation, images
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
@@ -42,77 +44,104 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS), metavar="NAME", help="(all)")
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "dcgan-mnist", help="(%(default)s)")
+    parser.add_argument("--against", metavar="REVISION", help="also measures an older revision of the project")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=ROOT / "models" / "dcgan-mnist",
+        help="the model requested; Ganymede also loads its neighbours (%(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="writes every figure there")
-    parser.add_argument("--picture", type=Path, metavar="PNG", help="draws the figures there")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="writes every value there")
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="draws the throughput there")
     args = parser.parse_args(arguments)
     servers = [SERVERS[name] for name in args.servers]
     for server in servers:
         server.install()
-    runtime = Runtime(load_model(args.model))
-    figures: Figures = defaultdict(lambda: defaultdict(list))
-    with tempfile.TemporaryDirectory() as folder:
+    model = args.model.resolve()  # servers run in other folders
+    runtime = Runtime(load_model(model))
+    results: Results = defaultdict(lambda: defaultdict(list))
+    with tempfile.TemporaryDirectory() as name, checkout(args.against) if args.against else nullcontext() as previous:
+        if previous:
+            servers.insert(1, older(args.against, previous))
+        for root in {server.root for server in servers}:
+            compileall.compile_dir(root / "serving", quiet=2)  # before the first start is timed
+        in_turn = [None, *servers]  # None: the raw model
         for round in range(args.rounds):
             print(f"round {round + 1} of {args.rounds}", file=sys.stderr)
-            figures["the model alone"]["images_64"].append(raw.images_per_second(runtime, args.seconds))
-            figures["the model alone"]["p50_1"].append(raw.latency(runtime, args.seconds / 2))
-            for server in servers:
-                print(f"  {server.name}", file=sys.stderr)
-                measure(server, runtime, args.model, Path(folder), args.seconds, figures[server.name])
+            for server in in_turn if round % 2 == 0 else reversed(in_turn):
+                print(f"  {server.name if server else RAW}", file=sys.stderr)
+                if server:
+                    measure(server, runtime, model, Path(name), args.seconds, results[server.name])
+                else:
+                    results[RAW]["throughput_64"].append(raw.images_per_second(runtime, args.seconds))
+                    results[RAW]["p50_1"].append(raw.latency(runtime, args.seconds / 2))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
-    if args.picture:
-        picture(figures, args.picture)
-    print(table(figures, runtime))
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+    if args.chart:
+        chart(results, args.chart)
+    print(table(results, runtime, len(list(model.parent.glob("*/model.json")))))
+
+
+@contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """Check out a revision of the project into a temporary git worktree. Raises SystemExit if git rejects it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "checkout"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        if subprocess.run([*git, "add", "--quiet", "--detach", str(folder), revision]).returncode:
+            raise SystemExit(f"`--against {revision}` cannot be checked out; it must be a commit, tag or branch.")
+        try:
+            yield folder
+        finally:
+            subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
 def measure(
-    server: Server, runtime: Runtime, model: Path, folder: Path, seconds: float, figures: dict[str, list[float]]
+    server: Server, runtime: Runtime, model: Path, folder: Path, seconds: float, results: dict[str, list[float]]
 ) -> None:
-    """Starts a server, loads it and stops it."""
+    """Start a server, check its images, load it, stop it, and append a value to each metric."""
     port = free_port()
     began = time.perf_counter()
     process = server.start(model, port, folder / "log.txt")
     try:
-        content = None
-        while content is None:
-            content = load.ask(server, model.name, port)
+        while load.request_once(server, model.name, port) is None:
             if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
                 raise RuntimeError(f"{server.name} does not start:\n{(folder / 'log.txt').read_text()[-4000:]}")
             time.sleep(0.01)
-        figures["start"].append(time.perf_counter() - began)
+        results["start"].append(time.perf_counter() - began)
         check(server, runtime, model, port)
         load.post(server, model.name, port, folder, connections=64, n=1, seconds=WARM_UP_SECONDS)
         one = load.post(server, model.name, port, folder, connections=1, n=1, seconds=seconds)
-        figures["p50_1"].append(one.p50)
+        results["p50_1"].append(one.p50)
         many = load.post(server, model.name, port, folder, connections=64, n=1, seconds=seconds)
-        figures["images_1"].append(many.requests_per_second)
-        figures["p50_64"].append(many.p50)
-        figures["p99_64"].append(many.p99)
-        figures["errors"].append(many.errors)
-        figures["wrk"].append(many.cpu)
+        results["throughput_1"].append(many.requests_per_second)
+        results["p50_64"].append(many.p50)
+        results["p99_64"].append(many.p99)
+        results["wrk"].append(many.cpu)
+        errors = one.errors + many.errors
         if server.arrays:
             arrays = load.post(server, model.name, port, folder, connections=4, n=64, seconds=seconds)
-            figures["images_64"].append(64 * arrays.requests_per_second)
-            figures["errors"].append(arrays.errors)
-            empty = load.run(port, "/livez", connections=16, seconds=seconds)
-            figures["empty"].append(empty.requests_per_second)
-        figures["memory"].append(pss_of_tree(process.pid))
+            results["throughput_64"].append(64 * arrays.requests_per_second)
+            livez = load.run(port, "/livez", connections=16, seconds=seconds)
+            results["livez"].append(livez.requests_per_second)
+            errors += arrays.errors + livez.errors
+        results["errors"].append(errors)
+        results["memory"].append(pss_of_tree(process.pid))
     finally:
         stop(process)
 
 
 def check(server: Server, runtime: Runtime, model: Path, port: int) -> None:
-    """What it serves are the pictures of the addresses that it is asked for."""
+    """Compare the images that a server returns with those of the model in this process."""
     expected = runtime.synthesize(generation.sample(runtime, n=64, seed=7, start=1000).inputs)
-    found = load.ask(server, model.name, port, 1000)
-    assert found is not None, server.name
-    png = found[found.index(b"\x89PNG") :]  # Triton's reply has a header of its own
+    content = load.request_once(server, model.name, port, 1000)
+    assert content is not None, server.name
+    png = content[content.index(b"\x89PNG") :]  # Triton's reply has a header of its own
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), expected[0, ..., 0]), server.name
     if server.arrays:
-        content = load.ask(server, model.name, port, 1000, 64)
+        content = load.request_once(server, model.name, port, 1000, 64)
         assert content == b"".join(images.npy(expected)), server.name
 
 
@@ -121,12 +150,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it left behind
+        os.killpg(process.pid, signal.SIGKILL)  # children that are still alive
     process.wait()
 
 
 def free_port() -> int:
-    """The first of three free ones: Triton takes as many."""
+    """Return the first of three free ports: Triton takes as many."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Load from a process of its own: wrk, a closed loop of connections that each ask again once they are answered."""
+"""Load from wrk, in a process of its own: a closed loop, in which a connection sends a request after each reply."""
 
 import http.client
 import json
@@ -17,30 +17,30 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw."""
+    """Results of a run of wrk."""
 
     requests_per_second: float
     p50: float  # seconds
     p99: float
     errors: int
-    cpu: float  # processors that wrk itself took
+    cpu: float  # CPU cores that wrk itself took
 
 
 def request(server: Server, model: str, index: int, n: int) -> tuple[str, dict[str, str], str]:
-    """Path, headers and body of a POST for `n` images from `index` on."""
+    """Return path, headers and body of a POST for the `n` images from `index` on."""
     if server.triton:
         address = {"name": "address", "shape": [1, 2], "datatype": "UINT64", "data": [7, index]}
         output = {"name": "png", "parameters": {"binary_data": True}}
         return "/v2/models/sample/infer", {}, json.dumps({"inputs": [address], "outputs": [output]})
     headers = {"Content-Type": "application/json"} | ({"Accept": "application/x-npy"} if n > 1 else {})
     body = {"seed": 7, "start": index} | ({"n": n} if n > 1 else {})
-    if server.name == "Ganymede":
+    if server.repository:
         body = {"model": model} | body
     return "/v1/sample", headers, json.dumps(body)
 
 
-def ask(server: Server, model: str, port: int, index: int = 0, n: int = 1) -> bytes | None:
-    """One request; None where nobody answers or it fails."""
+def request_once(server: Server, model: str, port: int, index: int = 0, n: int = 1) -> bytes | None:
+    """Send a request and return the body of the reply; None if there is no reply or an error."""
     path, headers, body = request(server, model, index, n)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
@@ -55,7 +55,7 @@ def ask(server: Server, model: str, port: int, index: int = 0, n: int = 1) -> by
 
 
 def post(server: Server, model: str, port: int, folder: Path, *, connections: int, n: int, seconds: float) -> Load:
-    """Every request asks for other images than the one before."""
+    """Run wrk with requests that each ask for new images."""
     path, headers, body = request(server, model, 123456789, n)
     before, after = body.split("123456789")
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""The model in a loop, with nothing around it: what any server of it is measured against."""
+"""The raw model in a loop, with no server around it: the limit for every server."""
 
 import time
 from statistics import median
@@ -10,7 +10,7 @@ from serving.engine.runtime import Runtime
 
 
 def images_per_second(runtime: Runtime, seconds: float) -> float:
-    """As many threads as there are processors, each with its own batches of the best size; no latents, no encoding."""
+    """Return the throughput with a thread for each CPU core and batches of the best size; no latents, no encoding."""
     z = np.random.default_rng(7).standard_normal((runtime.max_batch, runtime.model.latent_size), np.float32)
     ends, counts = time.perf_counter() + seconds, []
 
@@ -30,7 +30,7 @@ def images_per_second(runtime: Runtime, seconds: float) -> float:
 
 
 def latency(runtime: Runtime, seconds: float) -> float:
-    """Seconds for one image, the median."""
+    """Return the median time for one image in seconds."""
     z = np.random.default_rng(7).standard_normal((1, runtime.model.latent_size), np.float32)
     ends, times = time.perf_counter() + seconds, []
     while (began := time.perf_counter()) < ends:

@@ -1,102 +1,114 @@
-"""The figures of the servers as a table, and as a picture."""
+"""The results of the servers as Markdown tables and as a chart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
+from benchmarks.serving.servers import GANYMEDE
 from serving.engine.runtime import Runtime
 
-Figures = dict[str, dict[str, list[float]]]
-"""server -> measure -> a value a round."""
+Results = dict[str, dict[str, list[float]]]
+"""server -> metric -> a value per round."""
 
-RAW, OURS = "the model alone", "Ganymede"
-COLUMNS = {  # measure -> its head, what a value is multiplied by, and its form
-    "images_1": ("1 image a request, PNG, 64 clients, images/s", 1, ",.0f"),
-    "p50_64": ("p50, ms", 1e3, ".1f"),
-    "p99_64": ("p99, ms", 1e3, ".1f"),
-    "images_64": ("64 images a request, `.npy`, 4 clients, images/s", 1, ",.0f"),
-    "p50_1": ("1 image, 1 client, p50, ms", 1e3, ".2f"),
-    "empty": ("empty route, requests/s", 1, ",.0f"),
-    "start": ("first picture after, s", 1, ".1f"),
-    "memory": ("memory (PSS), MB", 1e-6, ",.0f"),
+RAW = "raw model"
+METRICS = {  # metric -> title, what a value is multiplied by, and its format
+    "throughput_64": ("64 images a request, `.npy`, 4 clients: images/s", 1, ",.0f"),
+    "throughput_1": ("1 image a request, PNG, 64 clients: images/s", 1, ",.0f"),
+    "p50_64": ("the same: p50, ms", 1e3, ".1f"),
+    "p99_64": ("the same: p99, ms", 1e3, ".1f"),
+    "p50_1": ("1 client, 1 image: p50, ms", 1e3, ".2f"),
+    "livez": ("`/livez`, 16 clients: requests/s", 1, ",.0f"),
+    "start": ("start of process to first image, s", 1, ".2f"),
+    "memory": ("memory (PSS) after the load, MB", 1e-6, ",.0f"),
     "errors": ("errors", 1, ".0f"),
+}
+RATIOS = "throughput_64", "throughput_1", "p50_1", "livez"  # reported against every other server
+TARGETS = {  # metric and the server it is compared with, if any -> must, aim
+    ("throughput_64", RAW): (0.93, 0.97),
+    ("throughput_1", "Ganymede, e641b93"): (1.05, 1.3),
+    ("throughput_1", "FastAPI, batcher"): (1.2, 1.5),
+    ("throughput_1", "Triton"): (1.2, 1.5),
+    ("throughput_1", "LitServe"): (2.5, 3),
+    ("throughput_1", "Ray Serve"): (8, 10),
+    ("p50_1", "Ganymede, e641b93"): (1.0, 0.8),
+    ("start", None): (1.2, 0.8),
+    ("memory", None): (210, 150),
 }
 
 
-def table(figures: Mapping[str, Mapping[str, list[float]]], runtime: Runtime) -> str:
-    """Medians with the least and the most of the rounds, and what was promised as ratios, in Markdown."""
-    rounds = max(len(measures.get("p50_1", [])) for measures in figures.values())
-    wrk = [value for measures in figures.values() for value in measures.get("wrk", [])]
+def table(results: Mapping[str, Mapping[str, list[float]]], runtime: Runtime, models: int) -> str:
+    """Return the Markdown tables: median, minimum and maximum of each server's metrics, then ratios with targets."""
+    rounds = max(len(metrics.get("p50_1", [])) for metrics in results.values())
+    wrk = [value for metrics in results.values() for value in metrics.get("wrk", [])]
     lines = [
-        f"{runtime.model.id}, {runtime.provider}, {runtime.threads} threads; median (least to most) of {rounds} rounds "
-        f"in turn. wrk took {median(wrk):.2f} of a processor at most times and {max(wrk):.2f} at the most.",
+        f"{runtime.model.id}, {runtime.provider}, {runtime.threads} threads; median (minimum to maximum) of {rounds} "
+        f"alternating rounds. Ganymede has {models} models loaded, a peer has one. "
+        f"wrk took {median(wrk):.2f} CPU cores (median; maximum {max(wrk):.2f}).",
         "",
-        f"| server | {' | '.join(head for head, _, _ in COLUMNS.values())} |",
-        "| --- " * (len(COLUMNS) + 1) + "|",
+        f"| server | {' | '.join(title for title, _, _ in METRICS.values())} |",
+        "| --- " * (len(METRICS) + 1) + "|",
     ]
-    for server, measures in figures.items():
-        cells = [spread(measures.get(name, []), factor, form) for name, (_, factor, form) in COLUMNS.items()]
+    for server, metrics in results.items():
+        cells = [spread(metrics.get(name, []), factor, form) for name, (_, factor, form) in METRICS.items()]
         lines.append(f"| {server} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *ratios(figures)])
+    return "\n".join([*lines, "", *targets(results)])
 
 
-def spread(values: list[float], factor: float, form: str) -> str:
+def spread(values: list[float], factor: float = 1, form: str = ".2f") -> str:
     if not values:
         return "-"
     values = [factor * value for value in values]
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def ratios(figures: Mapping[str, Mapping[str, list[float]]]) -> list[str]:
-    """Of neighbours in a round, so that what else the machine does falls on both; the median."""
-    if OURS not in figures:
-        return []
-    ours = figures[OURS]
-    lines = ["| ratio | median (least to most) |", "| --- | --- |"]
+def targets(results: Mapping[str, Mapping[str, list[float]]]) -> Iterator[str]:
+    """Yield the Markdown table of Ganymede's ratios and targets.
 
-    def line(text: str, above: list[float], below: list[float]) -> None:
-        if above and below:
-            lines.append(f"| {text} | {spread([a / b for a, b in zip(above, below, strict=True)], 1, '.2f')} |")
-
-    raw = figures.get(RAW, {})
-    line("64 images a request: images/s against the model alone", ours["images_64"], raw.get("images_64", []))
-    line("1 image a request: images/s against the model alone", ours["images_1"], raw.get("images_64", []))
-    for server, measures in figures.items():
-        if server not in (RAW, OURS):
-            line(f"1 image a request: images/s against {server}", ours["images_1"], measures.get("images_1", []))
-    line("1 client, 1 image: p50 against the model's latency", ours["p50_1"], raw.get("p50_1", []))
-    line("64 clients: p99 against p50", ours["p99_64"], ours["p50_64"])
-    for server, measures in figures.items():
-        if server not in (RAW, OURS):
-            line(f"empty route: requests/s against {server}", ours["empty"], measures.get("empty", []))
-    return lines
+    A ratio is of two servers in the same round, because the machine's speed differs more between rounds.
+    """
+    if GANYMEDE.name not in results:
+        return
+    ganymede = results[GANYMEDE.name]
+    yield "| metric | median (minimum to maximum) | must | aim |"
+    yield "| --- | --- | --- | --- |"
+    for name in RATIOS:
+        title = METRICS[name][0].removesuffix(", ms")
+        for server, metrics in results.items():
+            if server != GANYMEDE.name and name in metrics:
+                ratio = spread([a / b for a, b in zip(ganymede[name], metrics[name], strict=True)])
+                must, aim = TARGETS.get((name, server), ("-", "-"))
+                yield f"| {title} against {server} | {ratio} | {must} | {aim} |"
+    for name in ("start", "memory"):
+        title, factor, form = METRICS[name]
+        must, aim = TARGETS[name, None]
+        yield f"| {title} | {spread(ganymede[name], factor, form)} | {must} | {aim} |"
 
 
-def picture(figures: Mapping[str, Mapping[str, list[float]]], path: Path) -> None:
-    """Bars for each server, with the model alone as a line."""
+def chart(results: Mapping[str, Mapping[str, list[float]]], path: Path) -> None:
+    """Draw the throughput of each server as bars, and that of the raw model as a line."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = {"images_1": "1 image a request, 64 clients: images/s", "images_64": "64 images a request: images/s"}
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(1.6, 1), layout="constrained")
-    for axis, (measure, title) in zip(axes, panels.items(), strict=True):
-        shown = {name: values[measure] for name, values in figures.items() if name != RAW and values.get(measure)}
+    for axis, metric in zip(axes, ("throughput_1", "throughput_64"), strict=True):
+        shown = {name: metrics[metric] for name, metrics in results.items() if name != RAW and metrics.get(metric)}
         names = list(shown)[::-1]
         middle = [median(shown[name]) for name in names]
         errors = [
             [m - min(shown[name]) for m, name in zip(middle, names, strict=True)],
             [max(shown[name]) - m for m, name in zip(middle, names, strict=True)],
         ]
-        colours = ["#2a6f97" if name == OURS else "#b9c4cc" for name in names]
+        colours = ["#2a6f97" if name == GANYMEDE.name else "#b9c4cc" for name in names]
         axis.barh(names, middle, xerr=errors, color=colours, ecolor="#555555", capsize=2)
         for position, value in enumerate(middle):
             axis.text(value, position, f" {value:,.0f}", va="center", fontsize=9)
-        if RAW in figures:
-            limit = median(figures[RAW]["images_64"])
-            axis.axvline(limit, color="#c1121f", linewidth=1)
-            axis.text(limit, -0.75, "the model alone ", color="#c1121f", fontsize=8, ha="right", va="bottom")
+        limit = median(results[RAW]["throughput_64"])
+        axis.axvline(limit, color="#c1121f", linewidth=1)
+        axis.text(limit, -0.75, f"{RAW} ", color="#c1121f", fontsize=8, ha="right", va="bottom")
+        title, unit = METRICS[metric][0].replace("`", "").split(": ")
         axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel(unit)
         axis.spines[["top", "right"]].set_visible(False)
     fig.savefig(path, dpi=110)

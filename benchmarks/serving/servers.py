@@ -1,17 +1,17 @@
-"""The servers that are compared: how each is installed, started and asked."""
+"""The servers that are compared: how each is installed and started, and which requests it takes."""
 
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.processes import ROOT
 
 ENVIRONMENTS = ROOT / ".bench"  # a virtual environment for each peer; git ignores it
-# Every peer has the same ONNX Runtime and PNG encoder, to the byte.
+# Every peer has the same versions of ONNX Runtime and of the PNG encoder.
 MODEL = [
     f"onnxruntime-gpu=={version('onnxruntime-gpu')}",
     "numpy",
@@ -24,13 +24,18 @@ MODEL = [
 
 @dataclass(frozen=True)
 class Server:
-    """`packages` make its environment, and none means this one's; `command` follows the Python of it."""
+    """A server and its environment: `packages` are installed into one of its own; without any it runs in this one.
+
+    `command` are arguments of the environment's Python, with `{port}` and `{models}` filled in.
+    """
 
     name: str
     command: tuple[str, ...]
     packages: tuple[str, ...] = ()
-    python: str = "3.11"  # what its environment is made with
+    python: str = "3.11"  # version or path of its environment's Python
     environment: dict[str, str] = field(default_factory=dict)
+    root: Path = ROOT  # the checkout whose code it runs
+    repository: bool = False  # it serves every model of a repository, and requests name theirs
     arrays: bool = False  # it takes requests for many images
     triton: bool = False  # it speaks KServe's protocol
 
@@ -39,7 +44,7 @@ class Server:
         return ENVIRONMENTS / self.packages[0].partition("[")[0].partition("=")[0] / "bin" / "python"
 
     def install(self) -> None:
-        """Makes its environment where there is none with these packages. Raises CalledProcessError; uv said why."""
+        """Create the environment, unless it has these packages already. Raises CalledProcessError; uv prints why."""
         if not self.packages:
             return
         folder = self.interpreter.parents[1]
@@ -57,35 +62,40 @@ class Server:
         installed.write_text(wanted)
 
     def start(self, model: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-        """A process group of its own, which answers on `port` of 127.0.0.1 some time later."""
+        """Start it in a process group of its own; it will answer on `port` of 127.0.0.1."""
         python = str(self.interpreter) if self.packages else sys.executable
         environment = (
             os.environ
             | self.environment
             | {
                 "MODEL": str(model),
-                "GANYMEDE_MODELS": str(model.parent),
                 "PORT": str(port),
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": str(self.root),
                 "BENTOML_DO_NOT_TRACK": "True",
                 "RAY_USAGE_STATS_ENABLED": "0",
             }
         )
-        command = [python, *(part.replace("{port}", str(port)) for part in self.command)]
+        command = [python, *(part.format(port=port, models=model.parent) for part in self.command)]
         with log.open("wb") as stream:
             return subprocess.Popen(
-                command, stdout=stream, stderr=stream, cwd=ROOT, env=environment, start_new_session=True
+                command, stdout=stream, stderr=stream, cwd=self.root, env=environment, start_new_session=True
             )
 
 
 PEERS = "benchmarks.serving.peers"
 FASTAPI = ("fastapi==0.165.0", "uvicorn==0.54.0")
-DEBIAN = "/usr/bin/python3.11"  # Triton's binary wants a Python of the system's
+DEBIAN = "/usr/bin/python3.11"  # Triton's binary needs the system's Python
+GANYMEDE = Server(
+    "Ganymede",
+    ("-m", "serving", "serve", "--port", "{port}", "--models", "{models}"),
+    repository=True,
+    arrays=True,
+)
 
 SERVERS = {
     server.name: server
     for server in (
-        Server("Ganymede", ("-m", "serving", "serve", "--port", "{port}"), arrays=True),
+        GANYMEDE,
         Server("FastAPI, batcher", ("-m", f"{PEERS}.fastapi_app"), FASTAPI, environment={"BATCHER": "1"}, arrays=True),
         Server("FastAPI, lock", ("-m", f"{PEERS}.fastapi_app"), FASTAPI, arrays=True),
         Server(
@@ -103,3 +113,8 @@ SERVERS = {
         ),
     )
 }
+
+
+def older(revision: str, checkout: Path) -> Server:
+    """Return the server of an older revision of the project, which lies in `checkout`."""
+    return replace(GANYMEDE, name=f"Ganymede, {revision}", root=checkout)

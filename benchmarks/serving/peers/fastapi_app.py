@@ -46,13 +46,13 @@ class Batched:
             batch = [await self._queue.get()]
             while not self._queue.empty() and sum(len(addresses) for addresses, _ in batch) < MAX_BATCH:
                 batch.append(self._queue.get_nowait())
-            pictures = await asyncio.to_thread(
+            images = await asyncio.to_thread(
                 model.draw, self._runtime, [a for addresses, _ in batch for a in addresses]
             )
             start = 0
             for addresses, future in batch:
                 if not future.done():
-                    future.set_result(pictures[start : start + len(addresses)])
+                    future.set_result(images[start : start + len(addresses)])
                 start += len(addresses)
 
 
@@ -67,8 +67,8 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/v1/sample")
 async def sample(body: Body) -> Response:
-    pictures = await app.state.model.draw(model.address_range(body.seed, body.start, body.n))
-    return Response(model.reply(pictures), media_type="image/png" if body.n == 1 else "application/x-npy")
+    images = await app.state.model.draw(model.address_range(body.seed, body.start, body.n))
+    return Response(model.reply(images), media_type="image/png" if body.n == 1 else "application/x-npy")
 
 
 @app.get("/livez")

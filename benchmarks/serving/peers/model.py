@@ -1,5 +1,7 @@
-"""What every peer serves: the same ONNX file, by the same sessions, latents and PNG encoder, so that they differ in
-nothing but how requests come to the model and pictures go back. `MODEL` names the folder of the model."""
+"""The model of every peer: the same ONNX file, sessions, latents and PNG encoder, so that only the servers differ.
+
+`MODEL` names the folder of the model.
+"""
 
 import os
 from collections.abc import Sequence
@@ -19,13 +21,13 @@ def load() -> Runtime:
 
 
 def draw(runtime: Runtime, addresses: Sequence[Address]) -> np.ndarray:
-    """Pictures (N, H, W, C) uint8."""
+    """Return images (N, H, W, C) uint8."""
     return runtime.synthesize({"z": latents(addresses, runtime.model.latent_size)})
 
 
-def reply(pictures: np.ndarray) -> bytes:
-    """A PNG of a single picture, and of several an array in NumPy's format."""
-    return png(pictures[0]) if len(pictures) == 1 else b"".join(images.npy(pictures))
+def reply(pixels: np.ndarray) -> bytes:
+    """Return a PNG of one image, an array in NumPy's format of several."""
+    return png(pixels[0]) if len(pixels) == 1 else b"".join(images.npy(pixels))
 
 
 __all__ = ["Address", "Runtime", "address_range", "draw", "load", "reply"]

@@ -22,8 +22,8 @@ class Sample:
 
     async def __call__(self, request: Request) -> Response:
         body = await request.json()
-        picture = await self.draw(model.Address(body["seed"], body["start"]))
-        return Response(model.reply(picture[None]), media_type="image/png")
+        image = await self.draw(model.Address(body["seed"], body["start"]))
+        return Response(model.reply(image[None]), media_type="image/png")
 
 
 if __name__ == "__main__":

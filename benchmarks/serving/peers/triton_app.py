@@ -15,8 +15,8 @@ def main() -> None:
 
     @batch
     def sample(address: np.ndarray) -> dict[str, np.ndarray]:
-        pictures = model.draw(runtime, [model.Address(int(seed), int(index)) for seed, index in address])
-        return {"png": np.array([[model.reply(picture[None])] for picture in pictures], dtype=np.object_)}
+        images = model.draw(runtime, [model.Address(int(seed), int(index)) for seed, index in address])
+        return {"png": np.array([[model.reply(image[None])] for image in images], dtype=np.object_)}
 
     port = int(os.environ["PORT"])
     config = TritonConfig(http_address="127.0.0.1", http_port=port, grpc_port=port + 1, metrics_port=port + 2)
