@@ -1,33 +1,39 @@
-"""The OpenAPI 3.1 document: every route, field, status, reply type and header, with examples.
+"""The OpenAPI 3.1 document: every route, field, status, media type and header, with examples.
 
-Bodies are the models of `schemas`; replies are described in `reply_schemas`. `docs/openapi.json` is this document, as
-`python -m serving openapi` writes it.
+Requests are the models of `schemas`, replies those of `reply_models`. `python -m serving openapi` writes the document
+to `docs/openapi.json`. The tag `pictures` and the operations keep their names: generated clients name modules and
+methods after them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from serving import __version__
-from serving.api.http import problems
-from serving.api.http import responses as replies
-from serving.api.reply_schemas import REPLIES
+from serving.api import reply_models as replies
+from serving.api.http.problems import MEDIA_TYPE as PROBLEM
+from serving.api.http.responses import ANIMATIONS, EXTENSIONS, JSON, STILLS
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
-from serving.api.telemetry import metrics
-from serving.api.web import site
+from serving.api.telemetry.metrics import MEDIA_TYPE as METRICS
 
+SCHEMA = "#/components/schemas/{model}"
+STRING = {"type": "string"}
+BINARY = {"type": "string", "format": "binary"}
+OBJECT = {JSON: {"type": "object"}}
+PAGE = {"text/html; charset=utf-8": STRING}
+PART = {"text/javascript": STRING, "text/css": STRING, "image/svg+xml": STRING}
 DESCRIPTION = (
-    "Pictures from generative adversarial networks. Every picture has an address, (model, seed, index), and is the "
-    "same bytes each time. `Accept` chooses the format of a reply; errors are problem documents (RFC 9457). "
+    "Images from generative adversarial networks. Every image has an address, (model, seed, index), and is the "
+    "same bytes each time. Seeds and indices are unsigned 64-bit; signed 64-bit integers hold those below 2^63. "
+    "`Accept` chooses the format of a reply; errors are problem documents (RFC 9457). "
     "HEAD is answered as GET is, without the content."
 )
-SCHEMA = "#/components/schemas/{model}"
-
 EXAMPLES: dict[type[Body], dict[str, dict[str, Any]]] = {
     SampleBody: {
-        "one picture": {"seed": 7},
+        "one image": {"seed": 7},
         "a grid of a range": {"n": 24, "seed": 7, "start": 100, "columns": 12, "scale": 2},
     },
     DigitsBody: {
@@ -44,18 +50,42 @@ EXAMPLES: dict[type[Body], dict[str, dict[str, Any]]] = {
     },
 }
 STATUSES = {
-    401: "API keys are asked for, and the one given counts for nothing.",
-    404: "There is no such model.",
+    304: "The client holds it already.",
+    401: "The server requires an API key, and the request carries none that is valid.",
+    404: "There is no such model or file.",
     406: "`Accept` allows none of the formats.",
-    408: "The body was too slow in coming.",
+    408: "The body did not arrive in time.",
     413: "The body is larger than 64 KiB.",
     415: "The body is not `application/json`.",
-    422: "A field is wrong; `errors` points at it.",
-    429: "This client asks for more than its quota.",
-    503: "Too much work is waiting, or the server is about to end.",
-    504: "The deadline passed before the pictures were done.",
+    422: "A field is invalid; `errors` points at it.",
+    429: "The client is over its rate limit.",
+    503: "The server is overloaded, draining, or fails its readiness check.",
+    504: "The deadline passed before the images were done.",
 }
-RETRY = (429, 503)  # these say when to come back
+IMAGE_HEADERS = {
+    "X-Ganymede-Model": "Id of the model.",
+    "X-Ganymede-Model-SHA256": "SHA-256 over the model's files: while it is the same, so is the image at an address.",
+    "X-Ganymede-Version": "Version of the server.",
+    "X-Ganymede-Seed": "Seed of a range of addresses; X-Ganymede-Start has its first index.",
+    "X-Ganymede-Start": "Index of the first image.",
+    "X-Ganymede-Addresses": "Of images that are no range: `seed:index` of each, empty for one without an address.",
+    "X-Ganymede-Labels": "Conditional models: the class of each image.",
+    "Server-Timing": "Milliseconds in the queue, of inference, and of encoding.",
+}
+CACHE_HEADERS = {"ETag": "Changes with the content.", "Cache-Control": "Says how long the content may be kept."}
+
+
+class Schemas(GenerateJsonSchema):
+    """Schemas without titles that repeat a field's name, and without a default of null where null is not allowed."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        made = super().default_schema(schema)
+        if made.get("default", ...) is None and {"type": "null"} not in made.get("anyOf", ()):
+            del made["default"]
+        return made
 
 
 def text() -> str:
@@ -75,254 +105,137 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{}, {"key": []}],
         "tags": [{"name": "pictures"}, {"name": "models"}, {"name": "operation"}, {"name": "reference"}],
-        "paths": _pictures() | _urls() | _models() | _operation() | _reference(),
+        "paths": _posts() | _gets(),
         "components": _components(),
     }
 
 
-def _pictures() -> dict[str, Any]:
-    """The four POST routes."""
-    made = {}
-    for body, name, summary in (
-        (SampleBody, "sample", "Pictures at a range of addresses"),
-        (DigitsBody, "digits", "The digits asked for, from a conditional model"),
-        (InterpolateBody, "interpolate", "Frames on the way from one address to the next"),
-        (StyleMixBody, "styleMix", "Every row's picture with styles taken from every column's"),
-    ):
-        formats = replies.ANIMATIONS if body is InterpolateBody else replies.STILLS
-        examples = {title: {"value": value} for title, value in EXAMPLES[body].items()}
-        content = {"schema": _ref(body.__name__), "examples": examples}
-        statuses = (401, 404, 406, 408, 413, 415, 422, 429, 503, 504)
-        made[body.route] = {
-            "post": {
-                "operationId": name,
-                "tags": ["pictures"],
-                "summary": summary,
-                "description": _described(body),
-                "parameters": [_parameter("RequestId"), _parameter("RequestTimeout")],
-                "requestBody": {"required": True, "content": {"application/json": content}},
-                "responses": {"200": _success(formats, Vary=_text("Accept"))} | _problems(*statuses),
-            }
-        }
-    return made
-
-
-def _urls() -> dict[str, Any]:
-    """The URLs of pictures, one route for each format."""
-    query = PictureQuery.model_json_schema(ref_template=SCHEMA)["properties"]
-    path = [_in("path", "model", {"type": "string"}, "An id of `GET /v1/models`.", example="stylegan-lite-critters")]
-    path += [_in("path", name, _bare(query[name]), example=7) for name in ("seed", "index")]
-    asked = [
-        _in("query", name, _bare(query[name]), query[name]["description"]) for name in ("label", "truncation", "scale")
-    ]
-    held = _in("header", "If-None-Match", {"type": "string"}, "ETags of what the sender holds.")
-    cached = {"ETag": _text("The model's files, the address and how it is shown."), "Cache-Control": _text("For ever.")}
-    made = {}
-    for extension, media_type in replies.EXTENSIONS.items():
-        made[f"/v1/images/{{model}}/{{seed}}/{{index}}.{extension}"] = {
-            "get": {
-                "operationId": f"picture{extension.capitalize()}",
-                "tags": ["pictures"],
-                "summary": f"The picture at an address, as {media_type}",
-                "description": "It never changes while the model's files do not.",
-                "parameters": [*path, *asked, held, _parameter("RequestId"), _parameter("RequestTimeout")],
-                "responses": {
-                    "200": _success([media_type], **cached),
-                    "304": {"description": "The sender holds it.", "headers": _headers(**cached)},
-                    **_problems(401, 404, 422, 429, 503, 504),
-                },
-            }
-        }
-    return made
-
-
-def _models() -> dict[str, Any]:
-    id = _in("path", "id", {"type": "string"}, example="stylegan-lite-critters")
-    return {
-        "/v1/models": _get("models", "models", "Every model", _json("Models"), _problems(401, 429)),
-        "/v1/models/{id}": _get("models", "model", "One model", _json("Model"), _problems(401, 404, 429), [id]),
-    }
-
-
-def _operation() -> dict[str, Any]:
-    text = _reply("Prometheus' text format.", {metrics.MEDIA_TYPE: {"schema": {"type": "string"}}})
-    refused = {"503": _problem("A model makes no pictures, or the server is about to end.", retry=True)}
-    ready = _get("operation", "ready", "Whether this process should be sent requests", _json("Status"), refused)
-    alive = _get("operation", "alive", "Whether this process answers", _json("Status"), {})
-    for path in (ready, alive):
-        path["get"]["security"] = []
-    counted = _get("operation", "metrics", "What the service counts of itself", text, _problems(401))
-    return {"/livez": alive, "/readyz": ready, "/metrics": counted}
-
-
-def _reference() -> dict[str, Any]:
-    page = _reply("An interactive page.", {"text/html; charset=utf-8": {"schema": {"type": "string"}}})
-    part = {media_type: {"schema": {"type": "string"}} for media_type in ("text/javascript", "text/css")}
-    anything = _reply("A document.", {"application/json": {"schema": {"type": "object"}}})
-    file = _in("path", "file", {"type": "string"}, example="docs.css")
-    unknown = {"404": _problem("There is no such file.")}
-    refused = _problems(401)
-    return _playground() | {
-        "/docs": _get("reference", "docs", "This document as a page", page, refused),
-        "/docs/{file}": _get(
-            "reference", "docsPart", "What the page is made of", _reply("A part.", part), refused | unknown, [file]
-        ),
-        "/openapi.json": _get("reference", "openapi", "This document", anything, refused),
-        "/schema.json": _get("reference", "schema", "What BentoML's clients read first", anything, refused),
-    }
-
-
-def _playground() -> dict[str, Any]:
-    """The page and its parts, which ask for no key: the page is where one is entered."""
-    string = {"schema": {"type": "string"}}
-    page = _reply("An interactive page.", {site.MEDIA_TYPES[".html"]: string})
-    part = _reply(
-        "A part.", {kind.partition(";")[0]: string for kind in site.MEDIA_TYPES.values() if "html" not in kind}
+def _posts() -> dict[str, Any]:
+    routes: tuple[tuple[type[Body], str, str, tuple[str, ...]], ...] = (
+        (SampleBody, "sample", "Images at a range of addresses", STILLS),
+        (DigitsBody, "digits", "The given digits, from a conditional model", STILLS),
+        (InterpolateBody, "interpolate", "Frames on the way from one address to the next", ANIMATIONS),
+        (StyleMixBody, "styleMix", "Every row's image with styles of every column's image", STILLS),
     )
-    held = _in("header", "If-None-Match", {"type": "string"}, "The ETag of what the sender holds.")
-    file = _in("path", "file", {"type": "string"}, example="main.js")
-    cached = _headers(ETag=_text("Of its content."), **{"Cache-Control": _text("Asked for again each time.")})
-    for success in (page, part):
-        success["headers"] = cached
-    answers = {"304": {"description": "The sender holds it.", "headers": cached}}
-    unknown = {"404": _problem("There is no such file.")}
-    made = {
-        "/": _get("reference", "playground", "The playground: the models, with one's hands", page, answers, [held]),
-        "/playground/{file}": _get(
-            "reference", "playgroundPart", "What the playground is made of", part, answers | unknown, [file, held]
+    paths = {}
+    for body, name, summary, media_types in routes:
+        content = dict.fromkeys(media_types, BINARY) | {JSON: _ref(replies.Images)}
+        operation = _operation("pictures", name, summary, content, (401, 404, 406, 408, 413, 415, 422, 429, 503, 504))
+        description = (body.__doc__ or "").partition(": ")[2]
+        operation["description"] = description[0].upper() + description[1:]
+        examples = {title: {"value": value} for title, value in EXAMPLES[body].items()}
+        request = {"schema": _ref(body), "examples": examples}
+        operation["requestBody"] = {"required": True, "content": {JSON: request}}
+        paths[body.route] = {"post": operation}
+    return paths
+
+
+def _gets() -> dict[str, Any]:
+    fields = PictureQuery.model_json_schema(schema_generator=Schemas)["properties"]
+    ids = "An id of `GET /v1/models`."
+    image, id = (_parameter("path", name, STRING, ids, "stylegan-lite-critters") for name in ("model", "id"))
+    address = [image, *(_parameter("path", name, fields[name], example=7) for name in ("seed", "index"))]
+    query = [_parameter("query", name, fields[name]) for name in ("label", "truncation", "scale")]
+    script, style = (_parameter("path", "file", STRING, example=name) for name in ("main.js", "docs.css"))
+    models, model, status = ({JSON: _ref(reply)} for reply in (replies.Models, replies.Model, replies.Status))
+    operations = {
+        f"/v1/images/{{model}}/{{seed}}/{{index}}.{extension}": _operation(
+            "pictures",
+            f"picture{extension.capitalize()}",
+            f"The image at an address, as {media_type}",
+            {media_type: BINARY},
+            (304, 401, 404, 422, 429, 503, 504),
+            *address,
+            *query,
+        )
+        | {"description": "It changes only with the model's files."}
+        for extension, media_type in EXTENSIONS.items()
+    } | {
+        "/v1/models": _operation("models", "models", "Every model", models, (401, 429)),
+        "/v1/models/{id}": _operation("models", "model", "One model", model, (401, 404, 429), id),
+        "/livez": _operation("operation", "alive", "Liveness of this process", status, ()),
+        "/readyz": _operation("operation", "ready", "Readiness of this process for requests", status, (503,)),
+        "/metrics": _operation("operation", "metrics", "Metrics of the service", {METRICS: STRING}, (401,)),
+        "/": _operation("reference", "playground", "The playground", PAGE, (304,)),
+        "/playground/{file}": _operation(
+            "reference", "playgroundPart", "A file of the playground", PART, (304, 404), script
         ),
+        "/docs": _operation("reference", "docs", "This document as a page", PAGE, (401,)),
+        "/docs/{file}": _operation("reference", "docsPart", "A file of the docs page", PART, (401, 404), style),
+        "/openapi.json": _operation("reference", "openapi", "This document", OBJECT, (401,)),
+        "/schema.json": _operation("reference", "schema", "The schema for BentoML's clients", OBJECT, (401,)),
     }
-    for path in made.values():
-        path["get"]["security"] = []
-    return made
+    return {path: {"get": operation} for path, operation in operations.items()}
 
 
-def _get(
-    tag: str,
-    name: str,
-    summary: str,
-    success: Mapping[str, Any],
-    refusals: Mapping[str, Any],
-    parameters: list[dict[str, Any]] | None = None,
+def _operation(
+    tag: str, name: str, summary: str, content: Mapping[str, Any], statuses: Sequence[int], *parameters: Any
 ) -> dict[str, Any]:
-    return {
-        "get": {
-            "operationId": name,
-            "tags": [tag],
-            "summary": summary,
-            "parameters": [*(parameters or []), _parameter("RequestId")],
-            "responses": {"200": success, **refusals},
-        }
+    """An operation that answers 200 with `content`, or one of `statuses`, which say the rest.
+
+    304: an ETag and If-None-Match. 406: a choice by Accept. 504: a deadline. No 401: no API key is needed.
+    """
+    caching = CACHE_HEADERS if 304 in statuses else {}
+    headers = (IMAGE_HEADERS if tag == "pictures" else {}) | ({"Vary": "Accept"} if 406 in statuses else {}) | caching
+    responses = {"200": _response(summary, content, headers)}
+    for status in statuses:
+        problem = {PROBLEM: _ref(replies.Problem)}
+        responses[str(status)] = _response(STATUSES[status], *(({}, caching) if status == 304 else (problem, {})))
+        if status in (429, 503):
+            responses[str(status)]["headers"]["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
+    shared = ["IfNoneMatch"] * (304 in statuses) + ["RequestId"] + ["RequestTimeout"] * (504 in statuses)
+    operation = {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": [*parameters, *({"$ref": f"#/components/parameters/{key}"} for key in shared)],
+        "responses": responses,
     }
+    return operation if 401 in statuses else operation | {"security": []}
+
+
+def _response(description: str, content: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    """A response with the schema of each media type and the description of each header."""
+    described = {name: {"description": text, "schema": STRING} for name, text in headers.items()}
+    response = {
+        "description": description,
+        "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}, **described},
+        "content": {media_type: {"schema": schema} for media_type, schema in content.items()},
+    }
+    return {key: value for key, value in response.items() if value}
+
+
+def _parameter(place: str, name: str, schema: Mapping[str, Any], text: str = "", example: Any = None) -> dict[str, Any]:
+    """A parameter. It may be absent but is never null, so the null in the schema of an optional field is left out."""
+    bare = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "description")}
+    for kind in schema.get("anyOf", ()):
+        bare |= kind if kind != {"type": "null"} else {}
+    parameter = {"name": name, "in": place, "required": place == "path", "schema": bare}
+    more = {"description": text or schema.get("description"), "example": example}
+    return parameter | {key: value for key, value in more.items() if value is not None}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": SCHEMA.format(model=model.__name__)}
 
 
 def _components() -> dict[str, Any]:
-    bodies = (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)
-    _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=SCHEMA)
-    schemas = {name: _untitled(schema) for name, schema in definitions["$defs"].items()}
-    request_id = _in(
-        "header", "X-Request-Id", {"type": "string"}, "Echoed; made where it is absent or unfit for a log."
+    models: list[type[BaseModel]] = [*EXAMPLES, replies.Images, replies.Models, replies.Status, replies.Problem]
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in models], ref_template=SCHEMA, schema_generator=Schemas
     )
-    request_timeout = _in(
-        "header",
-        "X-Request-Timeout",
-        {"type": "number", "exclusiveMinimum": 0},
-        "Seconds the sender will wait, at most; the server's own limit (30 unless set) stands where it asks for more.",
-        example=5,
-    )
+    timeout = {"type": "number", "exclusiveMinimum": 0}
+    limit = "Seconds that the client will wait. It can only lower the server's own limit (30 by default)."
     return {
-        "schemas": schemas | REPLIES,
-        "parameters": {"RequestId": request_id, "RequestTimeout": request_timeout},
+        "schemas": schemas["$defs"],
+        "parameters": {
+            "IfNoneMatch": _parameter("header", "If-None-Match", STRING, "ETags of what the client holds."),
+            "RequestId": _parameter("header", "X-Request-Id", STRING, "Echoed; replaced if it does not fit a log."),
+            "RequestTimeout": _parameter("header", "X-Request-Timeout", timeout, limit, example=5),
+        },
         "headers": {
-            "RequestId": _text("The sender's, or one that was made; it stands in the server's log."),
+            "RequestId": {"description": "The client's, or one the server made; also in its log.", "schema": STRING},
             "RetryAfter": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
         },
-        "securitySchemes": {
-            "key": {"type": "http", "scheme": "bearer", "description": "Where API keys are asked for."}
-        },
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Where keys are required."}},
     }
-
-
-def _success(media_types: tuple[str, ...] | list[str], **headers: dict[str, Any]) -> dict[str, Any]:
-    binary = {"type": "string", "format": "binary"}
-    schemas = {kind: {"schema": _ref("Pictures") if kind == replies.JSON else binary} for kind in media_types}
-    told = {
-        "X-Ganymede-Model": _text("The id of the model."),
-        "X-Ganymede-Model-SHA256": _text("Over its files: where it is the same, an address is the same picture."),
-        "X-Ganymede-Version": _text("Of the server."),
-        "X-Ganymede-Seed": _text("Of a range of addresses, with the first index in X-Ganymede-Start."),
-        "X-Ganymede-Start": _text("The index of the first picture."),
-        "X-Ganymede-Addresses": _text("Of what is no range: `seed:index` of each, nothing for what has none."),
-        "X-Ganymede-Labels": _text("The class of each picture, of a conditional model."),
-        "Server-Timing": _text("Milliseconds in the queue, computed, and encoded."),
-    }
-    return {"description": "Pictures.", "headers": _headers(**told, **headers), "content": schemas}
-
-
-def _problems(*statuses: int) -> dict[str, Any]:
-    return {str(status): _problem(STATUSES[status], retry=status in RETRY) for status in statuses}
-
-
-def _problem(description: str, *, retry: bool = False) -> dict[str, Any]:
-    headers = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}} if retry else {}
-    return {
-        "description": description,
-        "headers": _headers(**headers),
-        "content": {problems.MEDIA_TYPE: {"schema": _ref("Problem")}},
-    }
-
-
-def _json(schema: str) -> dict[str, Any]:
-    return _reply("As it is.", {"application/json": {"schema": _ref(schema)}})
-
-
-def _reply(description: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": description, "headers": _headers(), "content": dict(content)}
-
-
-def _headers(**headers: dict[str, Any]) -> dict[str, Any]:
-    return {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}, **headers}
-
-
-def _text(description: str) -> dict[str, Any]:
-    return {"description": description, "schema": {"type": "string"}}
-
-
-def _in(place: str, name: str, schema: dict[str, Any], description: str = "", *, example: Any = None) -> dict[str, Any]:
-    made = {"name": name, "in": place, "required": place == "path", "schema": schema}
-    return (
-        made | ({"description": description} if description else {}) | ({} if example is None else {"example": example})
-    )
-
-
-def _parameter(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/parameters/{name}"}
-
-
-def _ref(schema: str) -> dict[str, str]:
-    return {"$ref": SCHEMA.format(model=schema)}
-
-
-def _described(body: type[Body]) -> str:
-    """The first sentence of its docstring after the route."""
-    text = (body.__doc__ or "").partition(": ")[2]
-    return text[0].upper() + text[1:]
-
-
-def _bare(field: Mapping[str, Any]) -> dict[str, Any]:
-    """A field of a body as a parameter: what is absent from a URL is absent, and never null."""
-    schema = {key: value for key, value in field.items() if key not in ("title", "description", "default")}
-    kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
-    return schema | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
-
-
-def _untitled(schema: Any) -> Any:
-    """Without the titles that repeat the names of fields."""
-    if isinstance(schema, list):
-        return [_untitled(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: _untitled(value) for key, value in schema.items()}
-    if isinstance(made.get("title"), str) and made.get("type") != "object":
-        del made["title"]
-    return made

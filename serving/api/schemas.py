@@ -1,7 +1,7 @@
-"""What the routes take: one strict model a body.
+"""Pydantic models of the requests, one a body. Replies are in `reply_models`.
 
-Strict means no coercion: "3", true and 2.0 are not integers, and a field nobody knows is an error rather than a setting
-without effect. Integers of 64 bits arrive exact. `validation` puts what is wrong into words.
+The models are strict. They coerce nothing: "3", true and 2.0 are not integers. An unknown field is an error. 64-bit
+integers keep every digit. `validation` writes the messages.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,12 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=Tru
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `low` to `high`, both included."""
+    """A number from `low` to `high`, both included.
+
+    An integer that may need more than 32 bits has `format: int64` in its schema, unsigned ones too. openapi-generator
+    7.26 makes 64-bit fields of it in Java, Kotlin, Go and Rust, and 32-bit ones of a bare `integer`. `uint64` is also
+    in the OpenAPI registry of formats, but only the Rust generator knows it: the others then write 32 bits.
+    """
 
     low: int
     high: int
@@ -26,7 +31,8 @@ class Between:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(schema) | {"minimum": self.low, "maximum": self.high}
+        wide = {"format": "int64"} if self.high >= 2**31 else {}
+        return handler(schema) | {"minimum": self.low, "maximum": self.high} | wide
 
     def check(self, value: float) -> float:
         if not self.low <= value <= self.high:
@@ -56,8 +62,8 @@ class Items:
         return value
 
 
-def told_apart(expected: str, kinds: dict[type, str]) -> Discriminator:
-    """Which member of a union a value is meant for, by its JSON type; `expected` is asked for where it is none.
+def by_json_type(expected: str, kinds: dict[type, str]) -> Discriminator:
+    """Discriminator of a union by the JSON type of the value; the error names `expected`.
 
     The tags stand in parentheses because they are no part of a JSON pointer; `validation` drops them.
     """
@@ -67,10 +73,13 @@ def told_apart(expected: str, kinds: dict[type, str]) -> Discriminator:
 
 
 Seed = Annotated[int, Between(0, ADDRESS_LIMIT - 1)]
+DrawnSeed = Annotated[
+    Seed | None, Field(description="By default the server draws one below 2^53. The reply carries it.")
+]
 
 
 class AddressBody(BaseModel):
-    """Where a picture lies in its model's stream."""
+    """Position of an image in its model's stream."""
 
     model_config = STRICT
 
@@ -80,69 +89,75 @@ class AddressBody(BaseModel):
 
 Keyframe = Annotated[
     Annotated[Seed, Tag("(seed)")] | Annotated[AddressBody, Tag("(address)")],
-    told_apart('a seed or {"seed": ..., "index": ...}', {int: "(seed)", dict: "(address)", AddressBody: "(address)"}),
+    by_json_type('a seed or {"seed": ..., "index": ...}', {int: "(seed)", dict: "(address)", AddressBody: "(address)"}),
 ]
 
 Label = Annotated[
     Annotated[int, Tag("(index)")] | Annotated[str, Tag("(name)")],
-    told_apart("the index or the name of a class", {int: "(index)", str: "(name)"}),
+    by_json_type("the index or the name of a class", {int: "(index)", str: "(name)"}),
 ]
 
 Labels = Annotated[
     Annotated[int, Tag("(index)")]
     | Annotated[str, Tag("(name)")]
     | Annotated[list[Label], Items(1, 256), Tag("(list)")],
-    told_apart("the index or the name of a class, or a list of them", {int: "(index)", str: "(name)", list: "(list)"}),
+    by_json_type(
+        "the index or the name of a class, or a list of them", {int: "(index)", str: "(name)", list: "(list)"}
+    ),
 ]
 
 Digits = Annotated[
     Annotated[str, Field(pattern="^[0-9]*$"), Items(1, 64), Tag("(text)")]
     | Annotated[list[Annotated[int, Between(0, 9)]], Items(1, 64), Tag("(list)")],
-    told_apart("a string or a list of digits", {str: "(text)", list: "(list)"}),
+    by_json_type("a string or a list of digits", {str: "(text)", list: "(list)"}),
 ]
 
 Styles = Annotated[
     Annotated[Literal["coarse", "middle", "fine"], Tag("(name)")]
     | Annotated[list[Annotated[int, Between(0, 255)]], Items(1, 256), Tag("(layers)")],
-    told_apart("`coarse`, `middle`, `fine` or a list of layers", {str: "(name)", list: "(layers)"}),
+    by_json_type("`coarse`, `middle`, `fine` or a list of layers", {str: "(name)", list: "(layers)"}),
 ]
 
 Truncation = Annotated[float, Between(0, 1)]
+StyleTruncation = Annotated[
+    Truncation | None, Field(description="Style models: 0 is the mean image, 1 the full variety.")
+]
+Scale = Annotated[int, Between(1, 16), Field(description="Every pixel becomes scale x scale pixels.")]
 GridColumns = Annotated[int, Between(1, 256)]
 
 
 class Body(BaseModel):
-    """What every POST takes."""
+    """Fields of every POST."""
 
     model_config = STRICT
     route: ClassVar[str]
 
-    model: str | None = Field(None, description="An id of `GET /v1/models`; the first that can do it, unless given.")
-    scale: Annotated[int, Between(1, 16)] = Field(1, description="Every pixel becomes scale x scale pixels.")
+    model: str | None = Field(None, description="An id of `GET /v1/models`; by default the first model that fits.")
+    scale: Scale = 1
 
 
 class SampleBody(Body):
-    """`POST /v1/sample`: pictures at indices `start` to `start + n - 1` of a seed."""
+    """`POST /v1/sample`: images at indices `start` to `start + n - 1` of a seed."""
 
     route: ClassVar[str] = "/v1/sample"
 
     n: Annotated[int, Between(1, 256)] = 1
-    seed: Seed | None = Field(None, description="Drawn, and told in the reply, unless given.")
+    seed: DrawnSeed = None
     start: Seed = 0
-    labels: Labels | None = Field(None, description="Conditional models: one class for all pictures, or one each.")
-    truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
-    columns: GridColumns | None = Field(None, description="The width of the grid; nearly square unless given.")
+    labels: Labels | None = Field(None, description="Conditional models: one class for all images, or one each.")
+    truncation: StyleTruncation = None
+    columns: GridColumns | None = Field(None, description="Width of the grid; by default it is nearly square.")
 
 
 class DigitsBody(Body):
-    """`POST /v1/digits`: the digits asked for, in order, `rows` times."""
+    """`POST /v1/digits`: the given digits, in order, `rows` times."""
 
     route: ClassVar[str] = "/v1/digits"
 
     digits: Digits
-    rows: Annotated[int, Between(1, 16)] = Field(1, description="How many variations.")
-    seed: Seed | None = Field(None, description="Drawn, and told in the reply, unless given.")
-    columns: GridColumns | None = Field(None, description="The width of the grid; that of `digits` unless given.")
+    rows: Annotated[int, Between(1, 16)] = Field(1, description="Variations of each digit.")
+    seed: DrawnSeed = None
+    columns: GridColumns | None = Field(None, description="Width of the grid; by default the number of digits.")
 
 
 class InterpolateBody(Body):
@@ -151,39 +166,41 @@ class InterpolateBody(Body):
     route: ClassVar[str] = "/v1/interpolate"
 
     keyframes: Annotated[list[Keyframe], Items(2, 16)]
-    frames: Annotated[int, Between(2, 256)] = Field(60, description="In total.")
-    method: Literal["slerp", "lerp"] | None = Field(None, description="`slerp` in z, `lerp` in w unless given.")
+    frames: Annotated[int, Between(2, 256)] = Field(60, description="Number of frames in total.")
+    method: Literal["slerp", "lerp"] | None = Field(None, description="By default `slerp` in z and `lerp` in w.")
     space: Literal["z", "w"] = Field("z", description="`w` is for style models.")
-    loop: bool = Field(False, description="Go back to the first keyframe, and play for ever.")
-    fps: Annotated[int, Between(1, 50)] = Field(25, description="Frames a second of an animation.")
-    labels: Labels | None = Field(None, description="Conditional models: one class for all, or one a keyframe.")
-    truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
-    columns: GridColumns | None = Field(None, description="The width of the grid; up to 16 unless given.")
+    loop: bool = Field(False, description="Return to the first keyframe, and repeat the animation.")
+    fps: Annotated[int, Between(1, 50)] = Field(25, description="Frames per second of an animation.")
+    labels: Labels | None = Field(None, description="Conditional models: one class for all keyframes, or one each.")
+    truncation: StyleTruncation = None
+    columns: GridColumns | None = Field(None, description="Width of the grid; by default at most 16.")
 
 
 class StyleMixBody(Body):
-    """`POST /v1/style-mix`: every row's picture with `styles` taken from every column's."""
+    """`POST /v1/style-mix`: every row's image with `styles` of every column's image."""
 
     route: ClassVar[str] = "/v1/style-mix"
 
     rows: Annotated[list[Keyframe], Items(1, 16)]
     columns: Annotated[list[Keyframe], Items(1, 16)]
     styles: Styles = "coarse"
-    truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
+    truncation: StyleTruncation = None
 
 
 class PictureQuery(BaseModel):
-    """The path and the query of a picture's URL."""
+    """Path and query of an image's URL."""
 
     model_config = STRICT
 
     seed: Seed
     index: Seed
-    label: Label | None = Field(None, description="Conditional models: the class; of the index unless given.")
-    truncation: Truncation | None = Field(None, description="Style models: 0 is the mean picture, 1 the full variety.")
-    scale: Annotated[int, Between(1, 16)] = Field(1, description="Every pixel becomes scale x scale pixels.")
+    label: Label | None = Field(
+        None, description="Conditional models: the class; by default `index` modulo the number of classes."
+    )
+    truncation: StyleTruncation = None
+    scale: Scale = 1
 
 
 def address(keyframe: int | AddressBody) -> Address:
-    """A keyframe as sent, a seed alone or {seed, index} -> its address."""
+    """Address of a keyframe, which is a seed or {seed, index}."""
     return Address(keyframe, 0) if isinstance(keyframe, int) else Address(keyframe.seed, keyframe.index)

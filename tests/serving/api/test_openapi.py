@@ -4,19 +4,22 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 from starlette.routing import Route
 
 import pictures
 import serving
 from server import ROOT, Server
-from serving.api import openapi
+from serving.api import openapi, reply_models
 from serving.api.endpoints import images as routes
+from serving.engine.model_json import GRAPHS
 
 DOCUMENT = openapi.document()
 POSTS = {"/v1/sample", "/v1/digits", "/v1/interpolate", "/v1/style-mix"}
@@ -33,6 +36,38 @@ def validate(value: object, schema: dict[str, Any]) -> None:
     Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
+def integers(node: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of an integer in the document, with the name of its field or parameter."""
+    if isinstance(node, list):
+        for item in node:
+            yield from integers(item, name)
+    elif isinstance(node, dict):
+        if node.get("type") == "integer":
+            yield name, node
+        for key, value in node.items():
+            inner = key in ("schema", "items", "anyOf", "oneOf")
+            yield from integers(value, node.get("name", name) if inner else key)
+
+
+def undocumented(reply: BaseModel) -> list[str]:
+    """Fields of a reply, and of the replies in it, that its model does not have."""
+    found = list(reply.model_extra or {})
+    for value in reply.__dict__.values():
+        for item in value if isinstance(value, list) else [value]:
+            found += undocumented(item) if isinstance(item, BaseModel) else []
+    return found
+
+
+def fits(content: bytes, schema: dict[str, Any]) -> None:
+    """Holds the content of a reply to its schema and to the pydantic model the schema was made of."""
+    validate(json.loads(content), schema)
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name:
+        reply = getattr(reply_models, name).model_validate_json(content)
+        assert reply.model_dump(mode="json", by_alias=True, exclude_unset=True) == json.loads(content)
+        assert name in ("Model", "Models") or undocumented(reply) == []
+
+
 def documented(path: str, method: str, response: httpx2.Response) -> None:
     """Holds a reply to what the document says of its status, type, headers and content."""
     reply = DOCUMENT["paths"][path][method]["responses"][str(response.status_code)]
@@ -44,7 +79,7 @@ def documented(path: str, method: str, response: httpx2.Response) -> None:
         media_type = response.headers["content-type"]
         content = reply["content"].get(media_type) or reply["content"][media_type.partition(";")[0]]
         if "json" in media_type:
-            validate(response.json(), content["schema"])
+            fits(response.content, content["schema"])
 
 
 def test_the_committed_document_is_this_one():
@@ -75,6 +110,27 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere():
         node: Any = DOCUMENT
         for key in reference.split("/"):
             node = node[key]
+
+
+def test_integers_above_32_bits_have_a_64_bit_format():
+    """Else generators for Java, Go and Rust make 32-bit fields of them."""
+    wide = set()
+    for name, schema in integers(DOCUMENT):
+        assert ("format" in schema) == (schema.get("maximum", 0) >= 2**31), name
+        if "format" in schema:
+            assert schema["format"] == "int64"
+            wide.add(name)
+    assert wide == {"seed", "start", "index", "keyframes", "rows", "columns", "size", "images_seen"}
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "models").iterdir()), ids=lambda folder: folder.name)
+def test_a_published_model_fits_the_model_of_its_reply(folder: Path):
+    document = json.loads((folder / "model.json").read_text()) | {"sha256": 64 * "0"}
+    fits(json.dumps(document).encode(), {"$ref": "#/components/schemas/Model"})
+
+
+def test_the_document_has_every_family_of_the_engine():
+    assert get_args(reply_models.Model.model_fields["family"].annotation) == tuple(GRAPHS)
 
 
 def test_operations_have_names_of_their_own():

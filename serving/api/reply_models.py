@@ -1,0 +1,132 @@
+"""Pydantic models of the JSON replies: images, models, health and problems.
+
+`openapi` makes schemas of them. The routes write plain dicts; tests validate real replies against these models.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from serving.api.schemas import Between, Seed, Truncation
+
+Absent = SkipJsonSchema[None]  # the field may be left out; it is never null
+Count = Annotated[int, Between(0, 2**63 - 1)]
+Positive = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Reply(BaseModel):
+    """Base of replies and of their parts. Later versions may add fields, and a `model.json` may have its own."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Image(Reply):
+    """An image with its address."""
+
+    seed: Seed | None = Field(description="null with `index`: the image lies between addresses, or is a mix of two.")
+    index: Seed | None
+    png: str = Field(json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"})
+    label: Annotated[int, Field(ge=0)] | Absent = Field(None, description="Conditional models: index of the class.")
+    class_: str | Absent = Field(None, alias="class", description="Conditional models: name of the class.")
+
+
+class Images(Reply):
+    """The images of a request, in order."""
+
+    model: str
+    model_sha256: Sha256 = Field(description="SHA-256 over the model's files.")
+    version: str = Field(description="Version of the server.")
+    images: list[Image]
+    truncation: Truncation | Absent = None
+
+
+class ImageShape(Reply):
+    """Shape of a model's images, in pixels."""
+
+    height: Positive
+    width: Positive
+    channels: Positive = Field(description="1 (grey) or 3 (RGB).")
+
+
+class Style(Reply):
+    """Layers of a style model."""
+
+    layers: Positive
+    w_size: Positive
+    coarse: list[int]
+    middle: list[int]
+    fine: list[int]
+
+
+class File(Reply):
+    """Size and checksum of an ONNX file."""
+
+    sha256: Sha256
+    size: Count = Field(description="In bytes.")
+
+
+class Training(Reply):
+    """Origin of a model's weights: a recipe and its run, or an imported checkpoint."""
+
+    images_seen: Count | Absent = Field(None, description="Real images seen in training.")
+
+
+class Metric(Reply):
+    """Result of one metric, and how it was measured."""
+
+    name: str
+    value: float
+    protocol: str
+
+
+class Model(Reply):
+    """The `model.json` of a model."""
+
+    schema_version: Literal[1]
+    id: str
+    name: str
+    family: Literal["mlp", "dcgan", "cgan", "stylegan"]
+    licence: str
+    dataset: dict[str, Any]
+    image: ImageShape
+    latent_size: Positive
+    classes: list[str] | None = Field(description="Names of the classes of a conditional model.")
+    style: Style | None = Field(description="null unless the model is a style model.")
+    files: dict[str, File]
+    training: Training
+    metrics: list[Metric]
+    sha256: Sha256 = Field(description="SHA-256 over the model's files.")
+
+
+class Models(Reply):
+    """Every model, in order of id."""
+
+    models: list[Model]
+
+
+class Status(Reply):
+    """State of the process."""
+
+    status: Literal["alive", "ready"]
+
+
+class FieldError(Reply):
+    """One invalid field of a request."""
+
+    pointer: str = Field(description="A JSON pointer (RFC 6901); `/name` for a query parameter.")
+    detail: str
+
+
+class Problem(Reply):
+    """Problem document (RFC 9457)."""
+
+    type: str = Field(json_schema_extra={"format": "uri"})
+    title: str
+    status: Annotated[int, Between(400, 599)]
+    detail: str = Field(description="What was found and what is allowed.")
+    instance: str = Field(description="Path of the request.")
+    code: str = Field(description="Stable identifier of the kind of problem, for programs.")
+    request_id: str
+    errors: list[FieldError] | Absent = None
