@@ -216,3 +216,34 @@ def test_a_client_generated_from_it_gets_pictures(server: Server, tmp_path: Path
     found = pictures.decode((tmp_path / "picture.png").read_bytes())
     truth = httpx2.get(f"{server.url}/v1/images/tiny-style/{2**64 - 1}/0.png").content
     assert (found == pictures.decode(truth)).all()
+
+
+# Language: the declaration of a field in generated code, and that of a 32-bit field or parameter.
+DECLARATIONS = {
+    "java": (
+        r"private (?P<type>[\w<>]+) (?P<name>\w+)(?: = \w+)?;",
+        r"\bInteger (seed|index|start|size|imagesSeen)\b",
+    ),
+    "go": (r"\t(?P<name>\w+) (?P<type>\S+) `json:", r"(?i)\b(seed|index|start|size|imagesSeen) \S*int32\b"),
+    "rust": (r"pub (?P<name>\w+): (?P<type>[\w<>]+),", r"\b(seed|index|start|size|images_seen): \S*i32\b"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", DECLARATIONS)
+def test_generated_clients_hold_64_bit_integers(language: str, tmp_path: Path):
+    """By openapi-generator. No compiler is needed: the declared types say it."""
+    command = [str(Path(sys.executable).with_name("openapi-generator-cli")), "generate", "--generator-name", language]
+    command += ["--input-spec", str(ROOT / "docs" / "openapi.json"), "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    suffix = {"rust": "rs"}.get(language, language)
+    code = "\n".join(file.read_text() for file in sorted(tmp_path.rglob(f"*.{suffix}")))
+    field, narrow = DECLARATIONS[language]
+    types: dict[str, set[str]] = {}
+    for found in re.finditer(field, code):
+        types.setdefault(found["name"].replace("_", "").lower(), set()).add(found["type"])
+    for name in ("seed", "index", "start", "size", "imagesseen"):
+        assert types[name], name
+        assert all(re.search(r"Long|[iI](nt)?64", type) for type in types[name]), (name, types[name])
+    assert re.findall(narrow, code) == []
