@@ -16,7 +16,7 @@ from serving import __version__
 from serving.api import reply_models as replies
 from serving.api.http.problems import MEDIA_TYPE as PROBLEM
 from serving.api.http.responses import ANIMATIONS, EXTENSIONS, JSON, STILLS
-from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
+from serving.api.schemas import Body, DigitsBody, ImageQuery, InterpolateBody, SampleBody, StyleMixBody
 from serving.api.telemetry.metrics import MEDIA_TYPE as METRICS
 
 SCHEMA = "#/components/schemas/{model}"
@@ -131,7 +131,7 @@ def _posts() -> dict[str, Any]:
 
 
 def _gets() -> dict[str, Any]:
-    fields = PictureQuery.model_json_schema(schema_generator=Schemas)["properties"]
+    fields = ImageQuery.model_json_schema(schema_generator=Schemas)["properties"]
     ids = "An id of `GET /v1/models`."
     image, id = (_parameter("path", name, STRING, ids, "stylegan-lite-critters") for name in ("model", "id"))
     address = [image, *(_parameter("path", name, fields[name], example=7) for name in ("seed", "index"))]

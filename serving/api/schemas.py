@@ -187,7 +187,7 @@ class StyleMixBody(Body):
     truncation: StyleTruncation = None
 
 
-class PictureQuery(BaseModel):
+class ImageQuery(BaseModel):
     """Path and query of an image's URL."""
 
     model_config = STRICT

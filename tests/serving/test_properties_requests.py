@@ -24,7 +24,7 @@ from serving.api.http.context import REQUEST_ID, Exchange
 from serving.api.http.negotiation import negotiate
 from serving.api.http.problems import Problem
 from serving.api.http.validation import parse_json, parse_query
-from serving.api.schemas import Body, DigitsBody, InterpolateBody, PictureQuery, SampleBody, StyleMixBody
+from serving.api.schemas import Body, DigitsBody, ImageQuery, InterpolateBody, SampleBody, StyleMixBody
 from serving.engine import encoding
 from serving.engine.generation import RequestError
 from serving.engine.repository import load_repository
@@ -217,16 +217,16 @@ url_texts = st.text() | integers.map(str) | labels.map(str)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([*PictureQuery.model_fields]) | st.text(), url_texts)))
+@given(st.lists(st.tuples(st.sampled_from([*ImageQuery.model_fields]) | st.text(), url_texts)))
 @example([("", "1")])
 @example([("a/b", "1"), ("a/b", "2")])
 def test_a_url_is_an_address_or_refused(pairs: list[tuple[str, str]]):
     try:
-        query = parse_query(PictureQuery, pairs)
+        query = parse_query(ImageQuery, pairs)
     except Problem as problem:
         for pointer, _ in told(problem, 422):
             name = pointer[1:].replace("~1", "/").replace("~0", "~")
-            assert name in PictureQuery.model_fields or any(name == sent for sent, _ in pairs)
+            assert name in ImageQuery.model_fields or any(name == sent for sent, _ in pairs)
     else:
         assert (str(query.seed), str(query.index)) == (
             dict(pairs)["seed"].lstrip("-"),
@@ -243,7 +243,7 @@ def test_a_url_is_an_address_or_refused(pairs: list[tuple[str, str]]):
 def test_digits_are_those_of_ascii_and_exact(text: str):
     canonical = re.fullmatch("0|[1-9][0-9]*", text) is not None and int(text) <= TOP
     try:
-        assert parse_query(PictureQuery, [("seed", text), ("index", "0")]).seed == int(text)
+        assert parse_query(ImageQuery, [("seed", text), ("index", "0")]).seed == int(text)
         assert canonical or text == "-0"
     except Problem as problem:
         assert not canonical and told(problem, 422)[0][0] == "/seed"
@@ -254,7 +254,7 @@ def test_digits_are_those_of_ascii_and_exact(text: str):
 def test_a_query_string_of_any_bytes_is_answered(raw: bytes):
     pairs = QueryParams(raw.decode("latin-1")).multi_items()
     try:
-        parse_query(PictureQuery, [("seed", "7"), ("index", "0"), *pairs])
+        parse_query(ImageQuery, [("seed", "7"), ("index", "0"), *pairs])
     except Problem as problem:
         told(problem, 422)
 

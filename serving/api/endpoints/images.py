@@ -17,7 +17,7 @@ from serving.api.http.context import SCOPE_KEY, Exchange
 from serving.api.http.problems import FieldError, Problem, invalid
 from serving.api.http.responses import Order
 from serving.api.http.validation import parse_query
-from serving.api.schemas import PictureQuery
+from serving.api.schemas import ImageQuery
 from serving.api.served_models import Generators
 from serving.api.telemetry.metrics import MEDIA_TYPE
 from serving.api.web import reference as docs
@@ -41,7 +41,7 @@ async def picture(request: Request) -> Response:
     generator = operations.generators.get(path["model"])
     media_type = replies.EXTENSIONS[extension]
     address = ("seed", path["seed"]), ("index", path["index"])
-    query = parse_query(PictureQuery, [*address, *request.query_params.multi_items()])
+    query = parse_query(ImageQuery, [*address, *request.query_params.multi_items()])
     headers = {"ETag": etag(generator.model, query, media_type), "Cache-Control": request.app.state.cache_control}
     tags = _tags(request.headers.getlist("if-none-match"))
     if headers["ETag"] in tags:
@@ -102,7 +102,7 @@ def describe(model: Model) -> dict[str, Any]:
     return model.document | {"sha256": model.sha256}
 
 
-def etag(model: Model, query: PictureQuery, media_type: str) -> str:
+def etag(model: Model, query: ImageQuery, media_type: str) -> str:
     """A strong validator: the model's files, the address, and how the picture is shown."""
     parts = (model.sha256, media_type, query.model_dump_json())
     return f'"{hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]}"'

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import BaseModel
 
-from serving.api.endpoints.images import PictureQuery
+from serving.api.endpoints.images import ImageQuery
 from serving.api.http.problems import Problem
 from serving.api.http.validation import MAX_ERRORS, parse_json, parse_query
 from serving.api.schemas import AddressBody, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
@@ -185,7 +185,7 @@ def test_what_is_no_json_is_refused(body: bytes):
 
 @pytest.mark.parametrize(("text", "value"), [("7", 7), ("three", "three"), ("07", "07"), ("-1", -1)])
 def test_in_a_url_what_reads_as_a_json_number_is_one(text: str, value: int | str):
-    assert parse_query(PictureQuery, [("seed", "1"), ("index", "2"), ("label", text)]).label == value
+    assert parse_query(ImageQuery, [("seed", "1"), ("index", "2"), ("label", text)]).label == value
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_in_a_url_what_reads_as_a_json_number_is_one(text: str, value: int | str
 )
 def test_a_seed_in_a_url_is_written_in_one_way_only(seed: str):
     with pytest.raises(Problem) as caught:
-        parse_query(PictureQuery, [("seed", seed), ("index", "2")])
+        parse_query(ImageQuery, [("seed", seed), ("index", "2")])
     assert [error.pointer for error in caught.value.errors] == ["/seed"]
 
 
 def test_a_query_parameter_is_given_once():
     with pytest.raises(Problem, match=r"`scale` is given twice\."):
-        parse_query(PictureQuery, [("seed", "1"), ("index", "2"), ("scale", "2"), ("scale", "3")])
+        parse_query(ImageQuery, [("seed", "1"), ("index", "2"), ("scale", "2"), ("scale", "3")])
