@@ -1,4 +1,4 @@
-"""One request and its reply: what is known of it while it is under way, and told of it when it is over."""
+"""The context of a request: what is known of it from its first line to the end of its reply."""
 
 import asyncio
 import random
@@ -11,162 +11,149 @@ from typing import Self
 
 from starlette.types import Message, Receive, Scope
 
-from serving.api.http.problems import Problem, gone, late, slow_request, wrong_timeout
+from serving.api.http.problems import Problem, client_closed, deadline_exceeded, slow_request, wrong_timeout
 from serving.engine.batcher import Times
 
-SCOPE_KEY = "ganymede.exchange"
-UNDER_WAY_KEY = "ganymede.under_way"
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # what is echoed goes into logs: nothing that could end a line
-PATIENCE = 0.05  # seconds before it is looked whether the client still waits; most replies have gone by then
+SCOPE_KEY = "ganymede.context"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")  # an echoed id goes into logs: it must not end a line
+GRACE_SECONDS = 0.05  # most replies have been sent by then, so a closed connection is watched for only after it
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def new_request_id() -> str:
-    """Unlike uuid4, it asks the kernel for nothing: that lets go of the interpreter, which models want under load."""
-    return f"{random.getrandbits(128):032x}"
-
-
-@dataclass(slots=True)
-class Exchange:
+@dataclass(slots=True, eq=False)
+class RequestContext:
     method: str
     path: str
     request_id: str
-    client: str  # the name of its API key, or its network address
-    receive: Receive  # the rest of what it sends: nothing but its leaving, once the body was read
+    client: str  # name of the API key, or network address
+    headers: Mapping[str, str]  # by name in lower case; several of a name are joined by commas (RFC 9110, 5.3)
+    receive: Receive  # of the server; after the body it yields nothing but the disconnect
     arrived: float = field(default_factory=time.monotonic)
     deadline: float = float("inf")  # on the clock of time.monotonic()
-    problem: Problem | None = None  # what it is answered with, where that is no success
+    problem: Problem | None = None  # that the request was answered with
     status: int = 0  # of the reply, once it begins
-    images: int = 0  # that it asked for
-    admitted: bool = False  # and counted as under way, until its reply begins
-    times: Times = field(default_factory=Times)
-    under_way: Collection[object] = ()  # the process's requests, this one too; if the one before was the same client's
-    encode: float | None = None  # seconds; None where it was packed while it was sent
+    images: int = 0  # requested
+    times: Times = field(default_factory=Times)  # in the queue and computing
+    encode_seconds: float | None = None  # None: encoded while it was sent
+    in_flight: Collection["RequestContext"] = ()  # of this process, if the previous request had the same connection
 
     @classmethod
-    def of(cls, scope: Scope, headers: Mapping[str, str], receive: Receive) -> "Exchange":
-        """A new one, kept in `scope`."""
-        sent = headers.get("x-request-id", "")
+    def of(cls, scope: Scope, receive: Receive) -> "RequestContext":
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        sent, client = headers.get("x-request-id", ""), scope.get("client")
         request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()
-        client = scope.get("client")
-        exchange = cls(scope["method"], scope["path"], request_id, client[0] if client else "unknown", receive)
-        exchange.under_way = scope.get(UNDER_WAY_KEY, ())
-        scope[SCOPE_KEY] = exchange
-        return exchange
+        return cls(scope["method"], scope["path"], request_id, client[0] if client else "", headers, receive)
 
     @classmethod
-    def within(cls, path: str, seconds: float) -> "Exchange":
-        """A call from this very process."""
+    def internal(cls, path: str, seconds: float) -> "RequestContext":
+        """Return the context of a call from within this process, which never disconnects."""
 
-        async def stays() -> Message:
+        async def receive() -> Message:
             return await asyncio.Future()
 
-        exchange = cls("POST", path, new_request_id(), "local", stays)
-        exchange.limit(None, seconds)
-        return exchange
-
-    def limit(self, asked: str | None, most: float) -> None:
-        """Sets the deadline: what `X-Request-Timeout` asked for, at most `most` seconds. Raises Problem 422."""
-        seconds = most
-        if asked is not None:
-            if not SECONDS.fullmatch(asked) or not float(asked):
-                raise wrong_timeout(asked)
-            seconds = min(most, float(asked))
-        self.deadline = self.arrived + seconds
+        context = cls("POST", path, new_request_id(), "local", {}, receive)
+        context.set_deadline(seconds)
+        return context
 
     @property
     def alone(self) -> bool:
-        """Whether a client has this process to itself: no other request is under way, and the last one was its own."""
-        return len(self.under_way) == 1
-
-    def in_time(self, read_timeout: float | None = None) -> "InTime":
-        return InTime(self, read_timeout)
+        """True where one client has the process to itself: no other request is in flight, nor came in between."""
+        return len(self.in_flight) == 1
 
     @property
     def server_timing(self) -> str:
-        """The header of that name, in milliseconds."""
-        drawn = f"queue;dur={1000 * self.times.queue:.2f}, compute;dur={1000 * self.times.compute:.2f}"
-        return drawn if self.encode is None else f"{drawn}, encode;dur={1000 * self.encode:.2f}"
+        """The `Server-Timing` header, in milliseconds."""
+        text = f"queue;dur={1000 * self.times.queue:.2f}, compute;dur={1000 * self.times.compute:.2f}"
+        return text if self.encode_seconds is None else f"{text}, encode;dur={1000 * self.encode_seconds:.2f}"
+
+    def set_deadline(self, limit: float) -> None:
+        """Set the deadline to `X-Request-Timeout` where it was sent, at most `limit` seconds. Raises Problem 422."""
+        seconds, requested = limit, self.headers.get("x-request-timeout")
+        if requested is not None:
+            if not SECONDS.fullmatch(requested) or not float(requested):
+                raise wrong_timeout(requested)
+            seconds = min(limit, float(requested))
+        self.deadline = self.arrived + seconds
+
+    def until_deadline(self, read_timeout: float | None = None) -> "UntilDeadline":
+        return UntilDeadline(self, read_timeout)
 
 
-class InTime:
-    """What is awaited within is cancelled at the deadline, and when the client leaves. Raises Problem 504 or 400.
+class UntilDeadline:
+    """Context manager that cancels its body at the deadline (Problem 504), or when the client disconnects (400).
 
-    With a `read_timeout`, in seconds, the request must first have come whole within it, or Problem 408: say `received`.
-    Most replies have gone before PATIENCE has passed, and until then it is one timer that does nothing.
+    With a `read_timeout`, in seconds, the request's body must arrive first (Problem 408): call `body_received` then.
+    Until GRACE_SECONDS have passed it is one timer, for three would take 10 us of each request.
     """
 
     __slots__ = (
-        "_cancelled",
         "_cancelling",
-        "_exchange",
-        "_left",
-        "_looks",
+        "_context",
         "_loop",
+        "_problem",
         "_read_timeout",
         "_task",
         "_timer",
+        "_watcher",
         "_watching",
     )
 
-    def __init__(self, exchange: Exchange, read_timeout: float | None):
-        self._exchange = exchange
+    def __init__(self, context: RequestContext, read_timeout: float | None):
+        self._context = context
         self._read_timeout = read_timeout
-        self._looks = False  # after the client and the clock
-        self._left = False
-        self._cancelled = False
-        self._watching: asyncio.Task[None] | None = None
+        self._watching = False
+        self._problem: Problem | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Self:
         task = asyncio.current_task(self._loop)
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
-        first = self._exchange.deadline - time.monotonic()
-        if self._read_timeout is not None:
-            first = min(first, self._read_timeout)
-        self._timer = self._loop.call_later(max(0, min(PATIENCE, first)), self._look)
+        left = self._context.deadline - time.monotonic()
+        self._timer = self._loop.call_later(max(0.0, min(GRACE_SECONDS, left)), self._watch)
         return self
 
-    def received(self) -> None:
-        """The request has come whole."""
+    def body_received(self) -> None:
         self._read_timeout = None
-        if self._looks:
+        if self._watching:
             self._timer.cancel()
-            self._look()
+            self._watch()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
-        # As asyncio.Timeout does it: whoever else cancels the task, too, is heard.
-        if self._cancelled and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise self._problem() from None
+        if self._watcher is not None:
+            self._watcher.cancel()
+        # As asyncio.Timeout does it: a cancellation from elsewhere is passed on.
+        if self._problem and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._problem from None
 
-    def _look(self) -> None:
-        self._looks = True
-        exchange = self._exchange
+    def _watch(self) -> None:
+        self._watching = True
+        context = self._context
         if self._read_timeout is None:
-            ends = exchange.deadline
-            self._watching = self._loop.create_task(self._until_it_leaves())
+            ends, problem = context.deadline, deadline_exceeded(context.deadline - context.arrived)
+            self._watcher = self._loop.create_task(self._wait_for_disconnect())
         else:
-            ends = exchange.arrived + self._read_timeout
-        self._timer = self._loop.call_later(max(0, ends - time.monotonic()), self._cancel)
+            ends, problem = context.arrived + self._read_timeout, slow_request(self._read_timeout)
+        self._timer = self._loop.call_later(max(0.0, ends - time.monotonic()), self._cancel, problem)
 
-    async def _until_it_leaves(self) -> None:
-        while (await self._exchange.receive())["type"] != "http.disconnect":
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._context.receive())["type"] != "http.disconnect":
             pass
-        self._left = True
-        self._cancel()
+        self._cancel(client_closed())
 
-    def _cancel(self) -> None:
-        if not self._cancelled:
-            self._cancelled = True
+    def _cancel(self, problem: Problem) -> None:
+        if self._problem is None:
+            self._problem = problem
             self._task.cancel()
 
-    def _problem(self) -> Problem:
-        if self._read_timeout is not None:
-            return slow_request(self._read_timeout)
-        return gone() if self._left else late(self._exchange.deadline - self._exchange.arrived)
+
+def new_request_id() -> str:
+    """Return 128 random bits. Unlike uuid4 it makes no system call, which would release the interpreter's lock."""
+    return f"{random.getrandbits(128):032x}"

@@ -11,18 +11,19 @@
         "errors": [{"pointer": "/n", "detail": "`n` (=1000) must be between 1 and 256."}]
     }
 
-`code` is for programs and does not change; `detail` is for people. `errors` is there where the request itself is at
-fault, with a JSON pointer (RFC 6901) into the body, or to a query parameter's name.
+`code` is for programs and does not change; `detail` is for people. `errors` is present where the request is at fault,
+with a JSON pointer (RFC 6901) into the body, or to a query parameter's name.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
 MEDIA_TYPE = "application/problem+json"
 
-# The codes of answers that no code of ours has explained: from the router, or a fault.
+# The codes of errors that the router or a fault causes.
 CODES = {404: "unknown-route", 405: "method-not-allowed", 500: "internal-error"}
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's names; http.HTTPStatus has older ones
 
@@ -33,7 +34,7 @@ class FieldError(NamedTuple):
 
 
 class Problem(Exception):
-    """An answer other than the one asked for. Raise it anywhere below the gate."""
+    """An error reply. Raise it anywhere inside of `middleware.ProblemMiddleware`."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Problem(Exception):
 
 
 def invalid(*errors: FieldError) -> Problem:
-    """422: fields that are wrong in themselves, or for the model they are asked of."""
+    """Return a 422 for fields that are wrong in themselves, or for the requested model."""
     return Problem(422, "invalid-request", " ".join(error.detail for error in errors), errors=errors)
 
 
@@ -86,7 +87,7 @@ def unsupported_media_type(found: str | None) -> Problem:
 
 
 def unsupported_coding(found: str) -> Problem:
-    detail = f"`Content-Encoding` (={found[:200]}) must be left out: bodies are short, and taken as they are."
+    detail = f"`Content-Encoding` (={found[:200]}) must be left out: compressed bodies are not supported."
     return Problem(415, "unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
 
 
@@ -103,17 +104,8 @@ def incomplete_body() -> Problem:
     return Problem(400, "incomplete-body", "The connection ended before the body did.")
 
 
-def gone() -> Problem:
-    return Problem(400, "client-gone", "The connection ended before the reply was ready.")
-
-
-def bad_http(detail: str) -> Problem:
-    return Problem(400, "bad-http", detail, headers={"Connection": "close"})
-
-
-def head_too_large(limit: int) -> Problem:
-    detail = f"The request line and the headers must be at most {limit} bytes."
-    return Problem(431, "head-too-large", detail, headers={"Connection": "close"})
+def client_closed() -> Problem:
+    return Problem(400, "client-gone", "The client closed the connection before the reply was ready.")
 
 
 def unauthorized() -> Problem:
@@ -121,12 +113,8 @@ def unauthorized() -> Problem:
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def method_not_allowed(path: str, method: str, allowed: str) -> Problem:
-    return Problem(405, "method-not-allowed", f"{path} does not take {method}.", headers={"Allow": allowed})
-
-
 def rate_limited(rate: float, retry_after: int) -> Problem:
-    detail = f"A client gets {rate:g} images a second here; try again in {retry_after} s."
+    detail = f"The limit is {rate:g} images per second; retry in {retry_after} s."
     return Problem(429, "rate-limited", detail, headers={"Retry-After": str(retry_after)})
 
 
@@ -136,12 +124,12 @@ def wrong_timeout(found: str) -> Problem:
 
 
 def overloaded(retry_after: int) -> Problem:
-    detail = f"More work is waiting than can be done in time; try again in {retry_after} s."
+    detail = f"More images are waiting than can be made in time; retry in {retry_after} s."
     return Problem(503, "overloaded", detail, headers={"Retry-After": str(retry_after)})
 
 
 def draining() -> Problem:
-    detail = "The server is finishing what it accepted and takes no more; another one, or a new start, will."
+    detail = "The server is stopping: it finishes the requests it accepted and takes no new ones."
     return Problem(503, "draining", detail, headers={"Retry-After": "1", "Connection": "close"})
 
 
@@ -149,29 +137,35 @@ def not_ready(detail: str) -> Problem:
     return Problem(503, "not-ready", detail, headers={"Retry-After": "1"})
 
 
-def late(seconds: float) -> Problem:
-    detail = f"The pictures were not done within {seconds:g} s; ask for fewer, or when less is waiting."
+def deadline_exceeded(seconds: float) -> Problem:
+    detail = f"The images were not ready within {seconds:g} s; request fewer, or retry when the server is less busy."
     return Problem(504, "deadline-exceeded", detail)
 
 
-def of_status(status: int, path: str, method: str) -> Problem:
-    """The problem that stands for an answer which bore a status and no explanation."""
+def of_status(status: int, path: str, method: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return the problem for an error that has only a status: from the router, the static files or a fault."""
     details = {
         404: f"There is nothing at {path}.",
         405: f"{path} does not take {method}.",
-        500: "The server made a mistake; its log has the request id.",
+        500: "The server failed; its log has the request id.",
     }
     phrase = HTTPStatus(status).phrase
-    return Problem(status, CODES.get(status, phrase.lower().replace(" ", "-")), details.get(status, phrase + "."))
+    code = CODES.get(status, phrase.lower().replace(" ", "-"))
+    return Problem(status, code, details.get(status, f"{phrase}."), headers=headers)
+
+
+def retry_after(seconds: float) -> int:
+    """Return the `Retry-After` for a wait of `seconds`: whole seconds, at least 1."""
+    return max(1, math.ceil(seconds))
 
 
 def quote(value: object, limit: int = 60) -> str:
-    """A value as JSON, cut short: what a message shows of what was sent."""
+    """Return a value as JSON, shortened, for a message."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def listed(names: Sequence[str], conjunction: str = "or") -> str:
-    """`a`, `b` or `c`."""
+    """Return "`a`, `b` or `c`"."""
     *others, last = [f"`{name}`" for name in names]
     return f"{', '.join(others)} {conjunction} {last}" if others else last

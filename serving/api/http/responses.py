@@ -1,4 +1,4 @@
-"""What the picture routes give back: the pictures of a plan in the format that was asked for, and their headers."""
+"""Replies with images: the images of a plan in the requested format, and the headers that say what they are."""
 
 import asyncio
 import time
@@ -14,8 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serving import __version__
-from serving.api.http.problems import late, overloaded
-from serving.api.served_models import retry_after
+from serving.api.http.problems import deadline_exceeded, overloaded, retry_after
 from serving.engine import encoding
 from serving.engine.cpus import available_cpus
 from serving.engine.encoding import Layout
@@ -27,34 +26,34 @@ ZIP, NPY, JSON = "application/zip", "application/x-npy", "application/json"
 FORMATS = {PNG: "png", JPEG: "jpeg", WEBP: "webp", ZIP: "zip", NPY: "npy", JSON: "json", GIF: "gif"}
 STILLS = (PNG, JPEG, WEBP, ZIP, NPY, JSON)  # the first is the default
 ANIMATIONS = (*STILLS, GIF)
-EXTENSIONS = {"png": PNG, "jpg": JPEG, "webp": WEBP}  # of the URL of a picture
+EXTENSIONS = {"png": PNG, "jpg": JPEG, "webp": WEBP}  # of an image's URL
 PIECES = {media_type for media_type, format in FORMATS.items() if format in encoding.PIECES}
-ONE_PICTURE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_PICTURE}
+ONE_IMAGE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_PICTURE}
 
 MAX_PIXEL_BYTES = 2**26
-"""Of all pictures of a reply, enlarged and before they are packed: 256 digits at scale 16 pass."""
+"""Limit for all images of a reply, enlarged and not yet encoded: 256 digits at scale 16 are below it."""
 
 MAX_PENDING_BYTES = 2**28
-"""Of the pixels of all replies under way: four of the largest. It bounds the memory that replies take. Those of
-INLINE_BYTES wait for none of them, of which some may be slow in being taken."""
+"""Limit for the pixels of all replies in flight: four of the largest. It bounds the memory of replies. Those of up to
+INLINE_BYTES are always accepted, or slow readers of large replies would block them."""
 
 INLINE_BYTES = 2**16
-"""Packing runs at about 70 MB/s: up to here it is done within a millisecond, and another thread would cost more."""
+"""Encoding runs at about 70 MB/s: up to this size it takes less than a millisecond, and another thread costs more."""
 
 CHUNK_BYTES = 2**16
-"""Of a reply that is sent as it is packed: large enough that a change of threads is cheap beside it."""
+"""Size of the pieces of a reply that is sent while it is encoded: a change of threads is cheap beside it."""
 
-SMOOTHING = 0.2  # the weight of the newest reply in the measured speed
+SMOOTHING = 0.2  # weight of the newest reply in the measured rate
 
 
 @dataclass(slots=True)
 class Order:
-    """The pictures of a plan, and the form in which they are asked for."""
+    """The images of a plan, and the requested format and layout."""
 
     plan: Plan
     layout: Layout
     media_type: str
-    size: int = field(init=False)  # bytes of all pixels, before they are packed
+    size: int = field(init=False)  # bytes of all pixels, before they are encoded
 
     def __post_init__(self) -> None:
         self.size = encoding.pixel_bytes(self.plan, self.layout, self.format)
@@ -65,35 +64,35 @@ class Order:
 
     @property
     def streams(self) -> bool:
-        """Whether the reply is so large that it is sent as it is packed, by `Packer.stream`, and not whole."""
+        """True where the reply is so large that it is sent while it is encoded, by `Encoder.stream`."""
         return self.size > INLINE_BYTES and self.media_type in PIECES
 
     def check_size(self) -> None:
-        """Raises RequestError where the reply would be larger than the server makes, or its format can hold."""
+        """Raises RequestError where the reply would exceed MAX_PIXEL_BYTES or what its format can hold."""
         if self.size > MAX_PIXEL_BYTES:
             spec, layout = self.plan.model.image, self.layout
-            found = f"{len(self.plan)} pictures of {spec.width} x {spec.height} pixels"
+            found = f"{len(self.plan)} images of {spec.width} x {spec.height} pixels"
             if self.media_type != NPY:
                 found += f" at `scale` (={layout.scale})"
             if layout.is_grid(self.format):
                 found += f" and `columns` (={layout.columns})"
             most = f"{MAX_PIXEL_BYTES // 2**20} MiB of pixels"
-            raise RequestError("/scale", f"{found} pass {most}; ask for fewer or smaller ones.")
+            raise RequestError("/scale", f"{found} exceed {most}; request fewer or smaller ones.")
         encoding.check_size(self.plan, self.layout, self.format)
 
 
-class Packer:
-    """Packs pictures, off the event loop where it takes long, and as many at a time as there are processors."""
+class Encoder:
+    """Encodes images, off the event loop where it takes long, as many replies at a time as there are CPU cores."""
 
     def __init__(self) -> None:
         self._threads = available_cpus()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="packer")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="encoder")
         self._pending = 0  # bytes
         self._bytes_per_second = 7e7  # until it is measured
 
     @contextmanager
     def reserve(self, order: Order) -> Iterator[None]:
-        """Room for a reply's pixels, from before they are drawn. Raises Problem 503 where there is none."""
+        """Reserve memory for a reply's pixels before they are generated. Raises Problem 503 where there is none."""
         if order.size > max(INLINE_BYTES, MAX_PENDING_BYTES - self._pending):
             raise overloaded(retry_after(self._pending / (self._threads * self._bytes_per_second)))
         self._pending += order.size
@@ -102,9 +101,9 @@ class Packer:
         finally:
             self._pending -= order.size
 
-    async def pack(self, order: Order, pictures: np.ndarray, sources: np.ndarray | None) -> bytes:
-        """`encoding.encode`."""
-        arguments = order.plan, pictures, sources, order.layout, order.format
+    async def encode(self, order: Order, images: np.ndarray, sources: np.ndarray | None) -> bytes:
+        """Return the whole reply; see `encoding.encode`."""
+        arguments = order.plan, images, sources, order.layout, order.format
         if order.size <= INLINE_BYTES:
             return encoding.encode(*arguments)
 
@@ -117,36 +116,38 @@ class Packer:
         self._bytes_per_second += SMOOTHING * (order.size / seconds - self._bytes_per_second)
         return content
 
-    async def stream(self, order: Order, pictures: np.ndarray) -> AsyncIterator[bytes | memoryview]:
-        """`encoding.pieces`, several at a time."""
-        pieces, loop = encoding.pieces(order.plan, pictures, order.layout, order.format), asyncio.get_running_loop()
-        packed = order.media_type != NPY
-        while chunk := await loop.run_in_executor(self._pool, _together, pieces) if packed else next(pieces, b""):
+    async def stream(self, order: Order, images: np.ndarray) -> AsyncIterator[bytes | memoryview]:
+        """Yield the reply in pieces of CHUNK_BYTES; see `encoding.pieces`."""
+        pieces, loop = encoding.pieces(order.plan, images, order.layout, order.format), asyncio.get_running_loop()
+        encodes = order.media_type != NPY
+        while chunk := await loop.run_in_executor(self._pool, _join, pieces) if encodes else next(pieces, b""):
             yield chunk
 
 
 class Streamed(StreamingResponse):
-    """A reply that is sent as it is packed. `room` is left when it was sent, or will not be.
+    """A reply that is sent while it is encoded. `reservation` is closed at its end, however it ends.
 
-    Ends with Problem 504 where it was not taken whole by the deadline, on the clock of time.monotonic().
+    Ends with Problem 504 where it was not sent whole by the deadline, on the clock of time.monotonic().
     """
 
-    def __init__(self, pieces: AsyncIterator[bytes | memoryview], media_type: str, room: ExitStack, deadline: float):
+    def __init__(
+        self, pieces: AsyncIterator[bytes | memoryview], media_type: str, reservation: ExitStack, deadline: float
+    ):
         super().__init__(pieces, media_type=media_type)
-        self._room, self._deadline = room, deadline
+        self._reservation, self._deadline = reservation, deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         left = self._deadline - time.monotonic()
-        with self._room:
+        with self._reservation:
             try:
                 async with asyncio.timeout(left):
                     await super().__call__(scope, receive, send)
             except TimeoutError:
-                raise late(max(0.0, left)) from None
+                raise deadline_exceeded(max(0.0, left)) from None
 
 
-def _together(pieces: Iterator[bytes | memoryview]) -> bytes:
-    """The next pieces, of CHUNK_BYTES or the rest; nothing at the end."""
+def _join(pieces: Iterator[bytes | memoryview]) -> bytes:
+    """Return the next pieces, CHUNK_BYTES or the rest; nothing at the end."""
     chunk = bytearray()
     for piece in pieces:
         chunk += piece
@@ -156,11 +157,11 @@ def _together(pieces: Iterator[bytes | memoryview]) -> bytes:
 
 
 Fields = list[tuple[bytes, bytes]]
-"""Headers as ASGI has them."""
+"""Headers in the form of ASGI."""
 
 
 def headers(plan: Plan) -> Fields:
-    """What made the pictures, and where they lie: a range, or one by one with nothing for those between addresses."""
+    """Return the headers that name the model and the addresses: a range, or one by one, empty between addresses."""
     fields = [*_origin(plan.model.id, plan.model.sha256)]
     first = plan.addresses[0]
     if first is not None and _are_range_from(first, plan.addresses):

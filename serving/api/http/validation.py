@@ -1,16 +1,28 @@
-"""Bodies and query strings -> the models of `schemas`, or a problem that says what was wrong and what is right."""
+"""Bodies and query strings become the models of `schemas`, or a problem that says what was wrong and what is right."""
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from starlette.types import Receive
 
-from serving.api.http.problems import FieldError, Problem, invalid, listed, quote
+from serving.api.http.problems import (
+    FieldError,
+    Problem,
+    body_too_large,
+    incomplete_body,
+    invalid,
+    listed,
+    quote,
+    unsupported_coding,
+    unsupported_media_type,
+)
 from serving.api.schemas import AddressBody
 
+MAX_BODY_BYTES = 64 * 1024
 MAX_ERRORS = 20  # of one reply: a list of 256 wrong labels is understood from the first few
 EXPECTED = {  # pydantic's error types, in the words of our messages
     "int_type": "an integer",
@@ -24,6 +36,29 @@ EXPECTED = {  # pydantic's error types, in the words of our messages
 }
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+async def read_json_body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    """Return the body of a JSON request. Raises Problem 413, 415, or 400 where the client closed the connection."""
+    content_type = headers.get("content-type")
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise unsupported_media_type(content_type)
+    coding = headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise unsupported_coding(coding)
+    announced = headers.get("content-length", "0")
+    if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
+        raise body_too_large(MAX_BODY_BYTES)
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise incomplete_body()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise body_too_large(MAX_BODY_BYTES)
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def parse_json(model: type[Parsed], body: bytes) -> Parsed:

@@ -6,13 +6,13 @@ import time
 import pytest
 from starlette.types import Message
 
-from serving.api.http.context import Exchange
+from serving.api.http.context import RequestContext
 from serving.api.http.problems import Problem
 
 
-def waits_for(exchange: Exchange, seconds: float) -> Problem | None:
+def waits_for(context: RequestContext, seconds: float) -> Problem | None:
     async def scenario() -> None:
-        with exchange.in_time():
+        with context.until_deadline():
             await asyncio.sleep(seconds)
 
     try:
@@ -22,14 +22,14 @@ def waits_for(exchange: Exchange, seconds: float) -> Problem | None:
     return None
 
 
-def sends(*messages: str) -> Exchange:
-    """An exchange whose client does these things, and then nothing."""
+def sends(*messages: str) -> RequestContext:
+    """An context whose client does these things, and then nothing."""
     left = list(messages)
 
     async def receive() -> Message:
         return {"type": left.pop(0)} if left else await asyncio.Future()
 
-    return Exchange("POST", "/v1/sample", "id", "client", receive, deadline=time.monotonic() + 20)
+    return RequestContext("POST", "/v1/sample", "id", "client", {}, receive, deadline=time.monotonic() + 20)
 
 
 def test_what_a_client_has_left_is_cancelled():
@@ -44,13 +44,13 @@ def test_who_sends_nothing_more_is_waited_for():
 
 
 def test_a_reply_that_is_late_is_a_504():
-    problem = waits_for(Exchange.within("/v1/sample", 0.1), 20)
+    problem = waits_for(RequestContext.internal("/v1/sample", 0.1), 20)
     assert problem is not None and (problem.status, problem.code) == (504, "deadline-exceeded")
 
 
 def test_nothing_is_left_behind():
     async def scenario() -> set[asyncio.Task[None]]:
-        with sends().in_time():
+        with sends().until_deadline():
             await asyncio.sleep(0.1)  # long enough for it to look after the client
         await asyncio.sleep(0)
         return asyncio.all_tasks() - {asyncio.current_task()}
@@ -60,7 +60,7 @@ def test_nothing_is_left_behind():
 
 def test_a_cancellation_from_elsewhere_is_passed_on():
     async def scenario() -> None:
-        with sends().in_time():
+        with sends().until_deadline():
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):

@@ -12,13 +12,14 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from serving.api.endpoints.generate import Operations
+from serving.api.endpoints.generate import Generate
 from serving.api.http import responses as module
-from serving.api.http.context import Exchange
+from serving.api.http.context import RequestContext
 from serving.api.http.problems import Problem
-from serving.api.http.responses import JSON, NPY, PNG, ZIP, Order, Packer, Streamed
+from serving.api.http.responses import JSON, NPY, PNG, ZIP, Encoder, Order, Streamed
 from serving.api.schemas import SampleBody
-from serving.api.served_models import Generator
+from serving.api.served_models import ServedModel
+from serving.api.settings import Settings
 from serving.api.telemetry.metrics import Metrics
 from serving.engine import encoding, generation
 from serving.engine.batcher import Batcher
@@ -45,7 +46,7 @@ def pictures(runtime: Runtime, plan: generation.Plan) -> np.ndarray:
 
 
 async def sent(plan: generation.Plan, pictures: np.ndarray, media_type: str) -> list[bytes]:
-    return [bytes(piece) async for piece in Packer().stream(Order(plan, LAYOUT, media_type), pictures)]
+    return [bytes(piece) async for piece in Encoder().stream(Order(plan, LAYOUT, media_type), pictures)]
 
 
 @pytest.mark.parametrize(("media_type", "format"), [(ZIP, "zip"), (JSON, "json"), (NPY, "npy")])
@@ -79,7 +80,7 @@ def test_a_late_one_ends_before_its_time_and_leaves_its_room(
 ):
     async def scenario(wire: Wire, seconds: float) -> bool:
         left: list[bool] = []
-        room, pieces = ExitStack(), Packer().stream(Order(plan, LAYOUT, media_type), pictures)
+        room, pieces = ExitStack(), Encoder().stream(Order(plan, LAYOUT, media_type), pictures)
         room.callback(left.append, True)
         reply = Streamed(pieces, media_type, room, time.monotonic() + seconds)
         with pytest.raises(Problem) as caught:
@@ -98,12 +99,12 @@ def test_it_has_its_room_until_it_is_sent_or_nobody_waits_for_it(
     body = SampleBody.model_validate({"model": runtime.model.id, "n": 256, "seed": 7})
 
     async def scenario() -> None:
-        generator = Generator(runtime, Batcher(runtime), Metrics(None))
-        models: Any = SimpleNamespace(get=lambda id: generator)
-        operations = Operations(models, None)
+        served = ServedModel(runtime, Batcher(runtime), Metrics())
+        models: Any = SimpleNamespace(get=lambda id: served)
+        generate = Generate(models, Settings.from_environment({}), None)
 
         async def asked(accept: str = media_type) -> Response:
-            return await operations.answer(Exchange.within("/v1/sample", 30), body, accept)
+            return await generate.answer(RequestContext.internal("/v1/sample", 30), body, accept)
 
         async def full() -> bool:
             try:
@@ -141,19 +142,19 @@ def test_it_has_its_room_until_it_is_sent_or_nobody_waits_for_it(
         assert await full()
         del reply
         assert not await full(), "it was never begun"
-        await generator.batcher.close()
+        await served.batcher.close()
 
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", 256 * 16 * 16 * 3)
     asyncio.run(scenario())
 
 
 def test_a_small_reply_needs_no_room_that_others_have(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
-    packer = Packer()
+    encoder = Encoder()
     plans = [generation.sample(runtime, n=n, seed=7) for n in (256, 4)]
     large, small = (Order(plan, Layout(columns=16), NPY) for plan in plans)
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", large.size)
-    with packer.reserve(large):
-        with packer.reserve(small):
+    with encoder.reserve(large):
+        with encoder.reserve(small):
             pass
-        with pytest.raises(Problem, match="More work is waiting"), packer.reserve(large):
+        with pytest.raises(Problem, match="More images are waiting"), encoder.reserve(large):
             pass
