@@ -1,45 +1,80 @@
-"""How many requests a process works at. More would not be done sooner, and every one of them would take longer.
+"""Admission control: how many requests a process works on at once. More would not finish sooner, and each would wait.
 
-Under more load than there is time for, what is taken in waits on the event loop, where each further request slows all
-others: replies come too late for anyone, and refusals with them. So what would only wait is refused before it costs.
+Without it, accepted requests wait on the event loop under overload, where each slows all others: replies come too late,
+and rejections with them. A model's queue has its own limit, in images (`serving.engine.batcher`).
 """
 
 import time
+from collections.abc import Collection
 
-from serving.api.http.problems import Problem, overloaded
-from serving.api.served_models import retry_after
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_REQUESTS = 256  # at 500 requests a second, the slowest that was measured, each is answered within about 0.5 s
-SMOOTHING = 0.05  # the weight of the newest reply in the measured speed
+from serving.api.http.problems import Problem, overloaded, retry_after
+
+MAX_REQUESTS = 256  # at 500 requests/s, the lowest rate measured, each is answered within about 0.5 s
+SMOOTHING = 0.05  # weight of the newest reply in the measured rate
 
 
-class Admission:
-    """The requests that have come whole and whose reply has not begun; not those that wait for a slow client."""
+class AdmissionMiddleware:
+    """Rejects a request for images with 503 while MAX_REQUESTS others are in work.
 
-    def __init__(self, most: int = MAX_REQUESTS):
-        self._most = most
+    A request is in work from the end of its body to the start of its reply: a slow sender or a slow reader holds no
+    place that another could use.
+    """
+
+    def __init__(self, app: ASGIApp, *, posts: Collection[str], gets: str, limit: int = MAX_REQUESTS):
+        self.app = app
+        self._posts = posts  # paths
+        self._gets = gets  # prefix of paths
+        self._limit = limit
         self._requests = 0
-        self._left = 0.0  # when one last left others behind
+        self._last_left = 0.0  # time at which a request last left others in work
         self._seconds_per_request = 0.002  # until it is measured
 
-    @property
-    def full(self) -> bool:
-        return self._requests >= self._most
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        complete = path.startswith(self._gets)  # a GET has no body
+        if scope["type"] != "http" or not (complete or path in self._posts):
+            return await self.app(scope, receive, send)
+        in_work = False
 
-    def refusal(self) -> Problem:
-        """503, for whoever finds it full."""
-        return overloaded(retry_after(self._requests * self._seconds_per_request))
+        async def watched_receive() -> Message:
+            nonlocal in_work
+            message = await receive()
+            if not in_work and message["type"] == "http.request" and not message.get("more_body", False):
+                self._enter()
+                in_work = True
+            return message
 
-    def enter(self) -> None:
-        """Raises Problem 503 where there is no room."""
-        if self.full:
-            raise self.refusal()
+        async def watched_send(message: Message) -> None:
+            nonlocal in_work
+            if in_work:
+                in_work = False
+                self._leave()
+            await send(message)
+
+        if complete:
+            self._enter()
+            in_work = True
+        try:
+            await self.app(scope, receive if complete else watched_receive, watched_send)
+        finally:
+            if in_work:
+                self._leave()
+        return None
+
+    def _enter(self) -> None:
+        if self._requests >= self._limit:
+            raise self._rejection()
         if not self._requests:
-            self._left = time.monotonic()
+            self._last_left = time.monotonic()
         self._requests += 1
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         now = time.monotonic()
         self._requests -= 1
-        self._seconds_per_request += SMOOTHING * (now - self._left - self._seconds_per_request)
-        self._left = now
+        self._seconds_per_request += SMOOTHING * (now - self._last_left - self._seconds_per_request)
+        self._last_left = now
+
+    def _rejection(self) -> Problem:
+        return overloaded(retry_after(self._requests * self._seconds_per_request))

@@ -1,18 +1,24 @@
-"""API keys: who may ask. A file of sha256 hashes, read again when it changes, so that a key is revoked by deleting it.
+"""API keys: a file of sha256 hashes, which is read again when it changes, so that deleting a line revokes a key.
 
-One key a line: 64 hexadecimal digits and, after spaces, a name for the logs and the rate limit. Lines that are empty or
-begin with `#` say nothing. A new key, and its line:
+Each line has 64 hexadecimal digits and, after spaces, a name for the logs and the rate limit. Empty lines and those
+that begin with `#` are ignored. This makes a new key and its line:
 
     KEY=$(openssl rand -hex 32); printf %s "$KEY" | sha256sum | sed 's/-$/alice/' >> keys.txt
 
-Keys are random and long, so a plain sha256 of one tells nothing; a password would need a slow hash.
+Keys are random and long, so a plain sha256 reveals nothing; a password would need a slow hash.
 """
 
 import hashlib
 import hmac
 import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.api.http.context import SCOPE_KEY, RequestContext
+from serving.api.http.problems import unauthorized
 
 logger = logging.getLogger("ganymede")
 
@@ -20,11 +26,11 @@ LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(\S.*?))?\s*")
 
 
 class KeysError(Exception):
-    """A file of keys that a server cannot start with; the message says why."""
+    """The file of keys cannot be used; the message says why."""
 
 
 class Keys:
-    """The keys of a file as it is now. Raises KeysError at the start; later what cannot be read lets nobody in."""
+    """The keys of a file as it is now. Raises KeysError at the start; a file that becomes unreadable has no keys."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -32,12 +38,12 @@ class Keys:
         self._names = _parse(path)
 
     def name(self, authorization: str | None) -> str | None:
-        """The name of the key that an `Authorization` header presents; None where it presents none that counts."""
+        """Return the name of the key in an `Authorization` header, or None where it has no known key."""
         self._refresh()
         scheme, _, key = (authorization or "").partition(" ")
         presented = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
         found = None
-        for held, name in self._names.items():  # all of them, whichever it is: the time taken tells nothing
+        for held, name in self._names.items():  # always all of them: the time taken reveals nothing
             if hmac.compare_digest(held, presented):
                 found = name
         return found if scheme.lower() == "bearer" else None
@@ -49,10 +55,10 @@ class Keys:
         self._version = version
         try:
             self._names = _parse(self._path)
-            logger.info("%s: read again, %d keys", self._path, len(self._names))
+            logger.info("%s: read again; %d keys", self._path, len(self._names))
         except KeysError as error:
             self._names = {}
-            logger.error("%s Nobody is let in until it is mended.", error)
+            logger.error("%s All requests are rejected until it is repaired.", error)
 
     def _stat(self) -> tuple[int, int, int] | None:
         try:
@@ -60,6 +66,28 @@ class Keys:
         except OSError:
             return None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+class ApiKeyMiddleware:
+    """Rejects a request without a known key with 401, but on `open_paths` and under `open_prefixes`."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, open_paths: Collection[str], open_prefixes: tuple[str, ...]):
+        self.app = app
+        self._keys = keys
+        self._open_paths = open_paths
+        self._open_prefixes = open_prefixes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_open(scope["path"]):
+            context: RequestContext = scope[SCOPE_KEY]
+            name = self._keys.name(context.headers.get("authorization"))
+            if name is None:
+                raise unauthorized()
+            context.client = name
+        await self.app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(self._open_prefixes)
 
 
 def _parse(path: Path) -> dict[bytes, str]:
@@ -79,5 +107,5 @@ def _parse(path: Path) -> dict[bytes, str]:
         digest = bytes.fromhex(match[1])
         names[digest] = match[2] or match[1][:8].lower()
     if not names:
-        raise KeysError(f"{path}: has no API key, so nobody could ask.")
+        raise KeysError(f"{path}: has no API key, so every request would be rejected.")
     return names

@@ -1,4 +1,4 @@
-"""How much each client may ask for: images a second, with a second's worth saved up."""
+"""The rate limit: images per second for each client, with one second's worth saved up."""
 
 import ipaddress
 import math
@@ -8,44 +8,40 @@ from collections.abc import Callable
 
 from serving.api.http.problems import rate_limited
 
-MAX_CLIENTS = 10_000  # remembered; of more, those that asked longest ago are forgotten and start anew
+MAX_CLIENTS = 10_000  # remembered; beyond that the least recent are forgotten and start with a full bucket
 
 
-class Quota:
-    """A token bucket for each client. A request is let in while the bucket is not empty and may overdraw it, so a large
-    one needs no large bucket; what it overdraws must be earned before the next is let in."""
+class RateLimit:
+    """A token bucket for each client.
+
+    A request is accepted while the bucket is not empty and may overdraw it, so that a large request needs no large
+    bucket. The overdraft must be refilled before the next request is accepted.
+    """
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic):
         self._rate = rate
         self._clock = clock
-        self._balances: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> balance, when it was so
-
-    def check(self, client: str) -> None:
-        """Takes one image's worth. Raises Problem 429 from a client that has nothing left."""
-        self._take(_network(client), taken=0, more=1)
+        self._balances: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> balance, time of it
 
     def charge(self, client: str, images: int) -> None:
-        """Takes the rest of `images`, of which `check` took one. Raises Problem 429 where another request of the
-        client's has meanwhile taken what it had: of those that come at once, one may overdraw."""
-        self._take(_network(client), taken=1, more=images - 1)
-
-    def _take(self, client: str, *, taken: int, more: int) -> None:
+        """Take `images` from the client's bucket. Raises Problem 429 where it is empty; then nothing is taken."""
+        client = _network(client)
         balance = self._balance(client)
-        if balance + taken <= 0:
+        if balance <= 0:
             raise rate_limited(self._rate, math.floor(-balance / self._rate) + 1)
-        self._balances[client] = (balance - more, self._clock())
+        self._balances[client] = (balance - images, self._clock())
         self._balances.move_to_end(client)
         if len(self._balances) > MAX_CLIENTS:
             self._balances.popitem(last=False)
 
     def _balance(self, client: str) -> float:
-        most = max(1.0, self._rate)
-        balance, then = self._balances.get(client, (most, self._clock()))
-        return min(most, balance + (self._clock() - then) * self._rate)
+        capacity = max(1.0, self._rate)
+        balance, then = self._balances.get(client, (capacity, self._clock()))
+        return min(capacity, balance + (self._clock() - then) * self._rate)
 
 
 def _network(client: str) -> str:
-    """An IPv6 client has 2**64 addresses of its own: its network stands for it. One of IPv4 may be written as IPv6."""
+    """Return the /64 network of an IPv6 address, since one client has 2**64 of them; IPv4 in IPv6 becomes IPv4."""
     if ":" not in client:
         return client
     try:

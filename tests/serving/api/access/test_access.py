@@ -152,20 +152,21 @@ def test_a_page_of_an_allowed_site_may_ask_and_read_the_reply(closed: Server):
     origin = {"Origin": "https://a.example"}
     asks = origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     preflight = httpx2.options(f"{closed.url}/v1/sample", headers=asks)
-    assert (preflight.status_code, preflight.content) == (204, b"")
+    assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == "https://a.example"
     assert "POST" in preflight.headers["access-control-allow-methods"]
     assert "Authorization" in preflight.headers["access-control-allow-headers"]
     for headers in (bearer("sesame-1"), {}):  # problems are to be read, too
         reply = httpx2.get(f"{closed.url}/v1/models", headers=origin | headers)
         assert reply.headers["access-control-allow-origin"] == "https://a.example"
-        assert reply.headers["vary"] == "Origin"
+        assert "Origin" in reply.headers["vary"]
         assert "X-Ganymede-Seed" in reply.headers["access-control-expose-headers"]
 
 
 def test_a_page_of_another_site_may_not(closed: Server, http: httpx2.Client):
     asks = {"Origin": "https://b.example", "Access-Control-Request-Method": "POST"}
-    assert httpx2.options(f"{closed.url}/v1/sample", headers=asks).status_code == 401
+    preflight = httpx2.options(f"{closed.url}/v1/sample", headers=asks)
+    assert preflight.status_code == 400 and "access-control-allow-origin" not in preflight.headers
     reply = httpx2.get(f"{closed.url}/v1/models", headers=asks | bearer("sesame-1"))
     assert "access-control-allow-origin" not in reply.headers
     for response in (http.options("/v1/sample", headers=asks), http.get("/v1/models", headers=asks)):
