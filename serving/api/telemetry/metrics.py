@@ -1,178 +1,191 @@
-"""What the service counts of itself, as Prometheus reads it (text format 0.0.4).
+"""Metrics for Prometheus, through prometheus_client; with several workers in its multiprocess mode.
 
-Labels have few values, whatever is sent: routes are templates and unknown ones are "unknown", methods that nobody has
-are "other". Several processes add up through `counters`; gauges are those of the processes that live. A request is
-counted just before the last byte of its reply is sent, so whoever has a reply finds it counted.
+Label values are few, whatever is sent: routes are templates, unknown routes are "unknown", unknown methods "other".
+Names and labels are a contract with the dashboards and alerts in `deploy/`.
 """
 
 import os
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from serving import __version__
-from serving.api.counters import Counters
-from serving.api.http.context import Exchange
+from serving.api.http.context import RequestContext
 from serving.engine.repository import Model
 
-MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
+SUMMED = {"process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds"}
+FILE_BYTES = 2**20  # the initial size of prometheus_client's files
 
-FAMILIES = {  # name -> type and what it says
-    "ganymede_requests_total": ("counter", "Requests answered, by route template, method and status."),
-    "ganymede_request_seconds": ("histogram", "From a request's headers to the last byte of its reply, by route."),
-    "ganymede_refused_requests_total": ("counter", "Requests answered with a problem, by its code."),
-    "ganymede_requests_in_flight": ("gauge", "Requests under way."),
-    "ganymede_images_total": ("counter", "Images in replies, by model."),
-    "ganymede_queue_seconds": ("histogram", "From a request's arrival at a model to its first micro-batch, by model."),
-    "ganymede_compute_seconds": ("histogram", "From a request's first micro-batch to its last image, by model."),
-    "ganymede_batch_images": ("histogram", "Images in a micro-batch, by model."),
-    "ganymede_batch_seconds_total": ("counter", "Seconds that micro-batches took, by model."),
-    "ganymede_queue_images": ("gauge", "Images of requests that wait for a model or are computed, by model."),
-    "ganymede_ready_workers": ("gauge", "Processes whose /readyz says yes."),
-    "ganymede_model_info": ("gauge", "A model that is served."),
-    "ganymede_info": ("gauge", "The version that runs."),
-    "process_resident_memory_bytes": ("gauge", "Resident memory of all processes together."),
-    "process_cpu_seconds_total": ("counter", "Processor time of the processes that live."),
-    "process_open_fds": ("gauge", "Open file descriptors of all processes together."),
-}
-SAMPLES = ("_bucket", "_sum", "_count")  # of a histogram
-PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
-
-
-class Histogram:
-    """Counts of values up to each of `bounds`, their sum and their number.
-
-    A value is counted at its own bound alone; `_cumulate` adds up what is below, as Prometheus wants it.
-    """
-
-    def __init__(self, counters: Counters, name: str, labels: str, bounds: tuple[float, ...]):
-        self._counters = counters
-        self._bounds = bounds
-        self._buckets = [counters.slot(f'{name}_bucket{{{labels},le="{le}"}}') for le in (*map(_text, bounds), "+Inf")]
-        self._sum = counters.slot(f"{name}_sum{{{labels}}}")
-        self._count = counters.slot(f"{name}_count{{{labels}}}")
-
-    def observe(self, value: float) -> None:
-        self._counters.add_at(self._buckets[bisect_left(self._bounds, value)], 1)
-        self._counters.add_at(self._sum, value)
-        self._counters.add_at(self._count, 1)
+disable_created_metrics()
 
 
 class Metrics:
-    """The numbers of this process, and those of the others that count in the same `folder`."""
+    """The metrics of this process; `render` adds those of the other processes that share the folder.
 
-    def __init__(self, folder: Path | None):
-        self._folder = folder
-        self._histograms: dict[tuple[str, str], Histogram] = {}
+    Raises OSError where the folder has no space.
+    """
 
-    @cached_property
-    def _counters(self) -> Counters:
-        """Made by whoever counts first: the process that merely starts the workers counts nothing."""
-        return Counters(self._folder)
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._folder = Path(folder) if (folder := os.environ.get(FOLDER)) else None
+        if self._folder is not None:
+            _allocate(self._folder)
+        self._children: dict[tuple[Any, ...], Any] = {}
+        self._requests = self._counter(
+            "ganymede_requests_total", "Requests answered, by route template, method and status.", "route method status"
+        )
+        self._request_seconds = self._histogram(
+            "ganymede_request_seconds", "Time from the headers of a request to the last byte of its reply.", "route"
+        )
+        self._rejected = self._counter(
+            "ganymede_refused_requests_total", "Requests answered with a problem, by its code.", "reason"
+        )
+        self._in_flight = self._gauge("ganymede_requests_in_flight", "Requests in flight.")
+        self._images = self._counter("ganymede_images_total", "Images in replies, by model.", "model")
+        self._queue_seconds = self._histogram(
+            "ganymede_queue_seconds", "Time from a request's arrival at a model to its first micro-batch.", "model"
+        )
+        self._compute_seconds = self._histogram(
+            "ganymede_compute_seconds", "Time from a request's first micro-batch to its last image.", "model"
+        )
+        self._batch_images = self._histogram("ganymede_batch_images", "Images in a micro-batch.", "model", IMAGES)
+        self._batch_seconds = self._counter("ganymede_batch_seconds_total", "Time spent in micro-batches.", "model")
+        self._queued = self._gauge("ganymede_queue_images", "Images of requests that wait or are computed.", "model")
+        self._ready = self._gauge("ganymede_ready_workers", "Processes whose /readyz answers 200.")
 
-    def began(self) -> None:
-        self._counters.add("ganymede_requests_in_flight")
+    def count_in_flight(self, change: int) -> None:
+        self._in_flight.inc(change)
 
-    def ended(self) -> None:
-        self._counters.add("ganymede_requests_in_flight", -1)
+    def answered(self, context: RequestContext, route: str, seconds: float) -> None:
+        """Count a request whose reply ends; an observer of `ContextMiddleware`."""
+        method = context.method if context.method in METHODS else "other"
+        self._child(self._requests, route, method, str(context.status)).inc()
+        self._child(self._request_seconds, route).observe(seconds)
+        if context.problem is not None:
+            self._child(self._rejected, context.problem.code).inc()
 
-    def answered(self, exchange: Exchange, route: str, seconds: float) -> None:
-        method = exchange.method if exchange.method in METHODS else "other"
-        labels = f'route="{route}",method="{method}",status="{exchange.status}"'
-        self._counters.add(f"ganymede_requests_total{{{labels}}}")
-        self._observe("ganymede_request_seconds", f'route="{route}"', SECONDS, seconds)
-        if exchange.problem is not None:
-            self.refused(exchange.problem.code)
-
-    def refused(self, reason: str) -> None:
-        self._counters.add(f'ganymede_refused_requests_total{{reason="{reason}"}}')
-
-    def drawn(self, model: str, exchange: Exchange) -> None:
-        self._counters.add(f'ganymede_images_total{{model="{model}"}}', exchange.images)
-        self._observe("ganymede_queue_seconds", f'model="{model}"', SECONDS, exchange.times.queue)
-        self._observe("ganymede_compute_seconds", f'model="{model}"', SECONDS, exchange.times.compute)
+    def generated(self, model: str, context: RequestContext) -> None:
+        """Count the images of a reply."""
+        self._child(self._images, model).inc(context.images)
+        self._child(self._queue_seconds, model).observe(context.times.queue)
+        self._child(self._compute_seconds, model).observe(context.times.compute)
 
     def queued(self, model: str, images: int) -> None:
-        """`images` more at a model, or fewer."""
-        self._counters.add(f'ganymede_queue_images{{model="{model}"}}', images)
+        """Count `images` that arrive at a model's queue, or leave it where negative."""
+        self._child(self._queued, model).inc(images)
 
     def batch(self, model: str, images: int, seconds: float) -> None:
-        """Called on the model's own thread."""
-        self._observe("ganymede_batch_images", f'model="{model}"', IMAGES, images)
-        self._counters.add(f'ganymede_batch_seconds_total{{model="{model}"}}', seconds)
+        """Count a micro-batch; called on the model's threads."""
+        self._child(self._batch_images, model).observe(images)
+        self._child(self._batch_seconds, model).inc(seconds)
 
     def ready(self, change: int) -> None:
-        self._counters.add("ganymede_ready_workers", change)
+        self._ready.inc(change)
 
-    def render(self, models: Iterable[Model]) -> str:
-        samples = self._sum()
-        samples[f'ganymede_info{{version="{__version__}"}}'] = 1
-        for model in models:
-            labels = f'model="{model.id}",family="{model.family}",sha256="{model.sha256}"'
-            samples[f"ganymede_model_info{{{labels}}}"] = 1
-        return "".join(_lines(samples))
+    def render(self, models: Iterable[Model]) -> bytes:
+        """Return the metrics of all processes in Prometheus' text format 0.0.4."""
+        registry = CollectorRegistry()
+        pids: list[int | str] = ["self"]
+        if self._folder is not None:
+            pids = []
+            for pid in _processes(self._folder):
+                if _lives(pid):
+                    pids.append(pid)
+                else:
+                    with suppress(FileNotFoundError):  # another process has done it
+                        mark_process_dead(pid, str(self._folder))
+            MultiProcessCollector(registry, str(self._folder))
+        registry.register(_Processes(pids))
+        registry.register(_Info(models))
+        own = b"" if self._folder is not None else generate_latest(self._registry)
+        return own + generate_latest(registry)
 
-    def _observe(self, name: str, labels: str, bounds: tuple[float, ...], value: float) -> None:
-        histogram = self._histograms.get((name, labels))
-        if histogram is None:
-            histogram = self._histograms[name, labels] = Histogram(self._counters, name, labels, bounds)
-        histogram.observe(value)
+    def _counter(self, name: str, text: str, labels: str = "") -> Counter:
+        return Counter(name, text, labels.split(), registry=self._registry)
 
-    def _sum(self) -> dict[str, float]:
-        samples: dict[str, float] = {}
-        for pid, numbers in self._counters.processes():
-            process = _process(pid)
-            lives = process or pid == os.getpid()
-            for sample, value in (numbers | process).items():
-                if lives or FAMILIES[_family(sample)][0] != "gauge":
-                    samples[sample] = samples.get(sample, 0) + value
-        return _cumulate(samples)
+    def _gauge(self, name: str, text: str, labels: str = "") -> Gauge:
+        return Gauge(name, text, labels.split(), registry=self._registry, multiprocess_mode="livesum")
 
+    def _histogram(self, name: str, text: str, labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        return Histogram(name, text, labels.split(), registry=self._registry, buckets=buckets)
 
-def _cumulate(samples: dict[str, float]) -> dict[str, float]:
-    """Each bucket of a histogram with those before it; they come in the order of their bounds."""
-    sums: dict[str, float] = {}
-    for sample, value in samples.items():
-        histogram, bucket, _ = sample.partition(',le="')
-        if bucket:
-            samples[sample] = sums[histogram] = sums.get(histogram, 0) + value
-    return samples
-
-
-def _process(pid: int) -> dict[str, float]:
-    """What Linux says of a process; nothing of one that is dead."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # proc(5), from field 3 on
-        return {
-            "process_resident_memory_bytes": int(stat[21]) * PAGE,
-            "process_cpu_seconds_total": (int(stat[11]) + int(stat[12])) / TICKS,
-            "process_open_fds": len(os.listdir(f"/proc/{pid}/fd")),
-        }
-    except OSError:
-        return {}
+    def _child(self, metric: Any, *labels: str) -> Any:
+        """Return `metric.labels(*labels)`, which takes a lock and several calls, from a dictionary."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
 
-def _lines(samples: Mapping[str, float]) -> Iterator[str]:
-    by_family: dict[str, list[str]] = {}
-    for sample in samples:
-        by_family.setdefault(_family(sample), []).append(sample)
-    for family, (kind, text) in FAMILIES.items():
-        if family in by_family:
-            yield f"# HELP {family} {text}\n# TYPE {family} {kind}\n"
-            yield from (f"{sample} {_text(samples[sample])}\n" for sample in by_family[family])
+class _Processes(Collector):
+    """What prometheus_client reports of a process, summed over processes."""
+
+    def __init__(self, pids: Sequence[int | str]):
+        self._pids = pids
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in self._pids:
+            for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():
+                if family.name not in SUMMED:
+                    continue
+                if known := families.get(family.name):
+                    total = known.samples[0].value + family.samples[0].value
+                    known.samples[0] = known.samples[0]._replace(value=total)
+                else:
+                    families[family.name] = family
+        yield from families.values()
 
 
-def _family(sample: str) -> str:
-    name = sample.partition("{")[0]
-    for suffix in SAMPLES:
-        if name not in FAMILIES:
-            name = name.removesuffix(suffix)
-    return name
+class _Info(Collector):
+    def __init__(self, models: Iterable[Model]):
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("ganymede_info", "The version that runs.", labels=["version"])
+        info.add_metric([__version__], 1)
+        served = GaugeMetricFamily("ganymede_model_info", "A served model.", labels=["model", "family", "sha256"])
+        for model in self._models:
+            served.add_metric([model.id, model.family, model.sha256], 1)
+        yield from (info, served)
 
 
-def _text(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+def _allocate(folder: Path) -> None:
+    """Allocate this process's files, which prometheus_client would leave sparse: on a full disk, a write into the
+    memory map of a sparse file ends the process (SIGBUS). Raises OSError."""
+    for kind in ("counter", "histogram", "gauge_livesum"):
+        path = folder / f"{kind}_{os.getpid()}.db"
+        with path.open("ab") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _processes(folder: Path) -> set[int]:
+    """Return the processes that have gauges in the folder."""
+    return {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_livesum_*.db")}
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

@@ -1,23 +1,22 @@
-"""OpenTelemetry traces: a span a request, with what it waited, was computed and was packed for, to an OTLP collector.
+"""OpenTelemetry traces to an OTLP collector: a span for each request, with its time in the queue, computing, encoding.
 
-On where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set; the exporter is a package of its own,
-and reads the other OTEL_ variables. A `traceparent` of the sender is the parent. Spans are made when a request is over,
-so without a collector nothing is done, and with one nothing is done while a request is under way.
+On where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set; the exporter is a package of its own
+and reads the other OTEL_ variables. The sender's `traceparent` is the parent. Spans are made when a request ends.
 """
 
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from serving import __version__
-from serving.api.http.context import Exchange
+from serving.api.http.context import RequestContext
+from serving.api.telemetry.logs import PROBES
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class TracingError(Exception):
-    """Traces are asked for and cannot be made; the message says what is missing."""
+    """Tracing is configured and cannot work; the message says what is missing."""
 
 
 class Tracing:
@@ -45,30 +44,33 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._kind = SpanKind.SERVER
 
-    def answered(self, exchange: Exchange, route: str, headers: Mapping[str, str], seconds: float) -> None:
+    def answered(self, context: RequestContext, route: str, seconds: float) -> None:
+        """Record the spans of a request whose reply ends; an observer of `ContextMiddleware`."""
         from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
+        if context.path in PROBES:
+            return
         ended = time.time_ns()
         began = ended - round(1e9 * seconds)
         attributes: dict[str, Any] = {
-            "http.request.method": exchange.method,
+            "http.request.method": context.method,
             "http.route": route,
-            "http.response.status_code": exchange.status,
-            "client.address": exchange.client,
-            "ganymede.request_id": exchange.request_id,
-            "ganymede.images": exchange.images,
+            "http.response.status_code": context.status,
+            "client.address": context.client,
+            "ganymede.request_id": context.request_id,
+            "ganymede.images": context.images,
         }
-        if exchange.problem is not None:
-            attributes["error.type"] = exchange.problem.code
-        parent = self._propagator.extract(headers)
+        if context.problem is not None:
+            attributes["error.type"] = context.problem.code
+        parent = self._propagator.extract(context.headers)
         span = self._tracer.start_span(
-            f"{exchange.method} {route}", parent, kind=self._kind, attributes=attributes, start_time=began
+            f"{context.method} {route}", parent, kind=self._kind, attributes=attributes, start_time=began
         )
-        if exchange.status >= 500:
+        if context.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
-        times = exchange.times
-        steps = [("queue", times.queue), ("compute", times.compute), ("encode", exchange.encode or 0.0)]
-        step_began = ended - round(1e9 * sum(taken for _, taken in steps))  # they are the last that is done
+        times = context.times
+        steps = [("queue", times.queue), ("compute", times.compute), ("encode", context.encode_seconds or 0.0)]
+        step_began = ended - round(1e9 * sum(taken for _, taken in steps))  # they come last
         for name, taken in steps:
             if taken:
                 step = self._tracer.start_span(name, set_span_in_context(span), start_time=step_began)
@@ -77,7 +79,7 @@ class Tracing:
         span.end(ended)
 
     def close(self) -> None:
-        """Sends what was not sent yet."""
+        """Send the spans that have not been sent."""
         self._provider.shutdown()
 
 

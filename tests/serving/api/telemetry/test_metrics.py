@@ -1,6 +1,10 @@
 """What the service counts of itself: exact, in Prometheus' form, and bounded whatever is sent."""
 
+import errno
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,9 +17,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server import Server
-from serving.api.counters import Counters
-from serving.api.telemetry.metrics import Histogram, Metrics
+from server import ROOT, Server
+from serving.api.telemetry.metrics import Metrics
 
 Serve = Callable[..., AbstractContextManager[Server]]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -96,7 +99,7 @@ def test_counters_agree_exactly_with_what_a_client_counted(counted: Server):
             images["tiny-style"] += 3
     for model, count in images.items():
         assert grown("ganymede_images_total", model=model) == count
-        assert grown("ganymede_batch_images_sum", model=model) >= count, "heartbeats come on top"
+        assert grown("ganymede_batch_images_sum", model=model) >= count, "health checks come on top"
     assert grown("ganymede_refused_requests_total", reason="invalid-request") == statuses["422"]
     assert grown("ganymede_refused_requests_total", reason="unknown-route") == statuses["404"]
     assert grown("ganymede_refused_requests_total", reason="method-not-allowed") == statuses["405"]
@@ -139,27 +142,38 @@ def test_paths_and_methods_that_nobody_has_add_no_series(counted: Server):
     assert after[1] <= before[1] + 40, "workers that were not asked before may have their own"
 
 
-def test_a_histogram_counts_each_value_in_every_bucket_it_fits():
-    metrics, counters = Metrics(None), Counters(None)
-    histogram = Histogram(counters, "ganymede_batch_images", 'model="m"', (1, 2, 4))
-    for found in (1, 2, 2, 3, 100):
-        histogram.observe(found)
-    metrics._counters = counters
-    lines = metrics.render([]).splitlines()
-    assert 'ganymede_batch_images_bucket{model="m",le="1"} 1' in lines
-    assert 'ganymede_batch_images_bucket{model="m",le="2"} 3' in lines
-    assert 'ganymede_batch_images_bucket{model="m",le="4"} 4' in lines
-    assert 'ganymede_batch_images_bucket{model="m",le="+Inf"} 5' in lines
-    assert 'ganymede_batch_images_sum{model="m"} 108' in lines
-    assert 'ganymede_batch_images_count{model="m"} 5' in lines
+def test_the_metrics_of_a_process_outlive_it_but_for_its_gauges(tmp_path: Path):
+    """As prometheus_client reads its environment when it is imported, each process is one of its own."""
+    code = """
+import os, sys
+from serving.api.http.problems import overloaded
+from serving.api.http.context import RequestContext
+from serving.api.telemetry.metrics import Metrics
+metrics = Metrics()
+metrics.count_in_flight(1)
+context = RequestContext.internal("/v1/sample", 30)
+context.status, context.problem = 503, overloaded(1)
+metrics.answered(context, "/v1/sample", 0.02)
+sys.stdout.buffer.write(metrics.render([]))
+"""
+    for count in (1, 2):
+        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        lines = done.stdout.splitlines()
+        assert f'ganymede_refused_requests_total{{reason="overloaded"}} {count}.0' in lines
+        assert f'ganymede_request_seconds_bucket{{le="0.025",route="/v1/sample"}} {count}.0' in lines
+        assert 'ganymede_request_seconds_bucket{le="0.01",route="/v1/sample"} 0.0' in lines
+        assert "ganymede_requests_in_flight 1.0" in lines
+        assert len([line for line in lines if line.startswith("process_resident_memory_bytes ")]) == 1
 
 
-def test_what_a_process_counted_outlives_it_but_for_its_gauges(tmp_path: Path):
-    metrics = Metrics(tmp_path)
-    metrics.refused("overloaded")
-    metrics.began()
-    (file,) = tmp_path.iterdir()
-    (tmp_path / f"{2**22 + 1}.ganymede").write_bytes(file.read_bytes())  # a process id that Linux does not give
-    lines = metrics.render([]).splitlines()
-    assert 'ganymede_refused_requests_total{reason="overloaded"} 2' in lines
-    assert "ganymede_requests_in_flight 1" in lines
+def test_a_full_disk_is_found_before_metrics_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with pytest.raises(OSError, match="No space left"):
+        Metrics()

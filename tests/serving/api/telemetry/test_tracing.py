@@ -85,7 +85,7 @@ def test_a_collector_that_is_not_there_harms_no_request(serve: Serve):
 
 
 def test_without_a_collector_the_exporter_is_not_even_loaded():
-    code = "import serving.api.service, sys; print([m for m in sys.modules if 'exporter' in m])"
+    code = "import serving.api.app, sys; print([m for m in sys.modules if 'exporter' in m])"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
