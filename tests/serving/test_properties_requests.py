@@ -15,12 +15,11 @@ from starlette.datastructures import QueryParams
 from starlette.types import Message
 
 from serving.api.access.keys import Keys
-from serving.api.access.rate_limit import Quota
-from serving.api.endpoints import images as routes
+from serving.api.access.rate_limit import RateLimit
+from serving.api.endpoints import images
 from serving.api.endpoints.generate import _plan
-from serving.api.gate import header_fields
-from serving.api.http import responses as replies
-from serving.api.http.context import REQUEST_ID, Exchange
+from serving.api.http import responses
+from serving.api.http.context import REQUEST_ID, RequestContext
 from serving.api.http.negotiation import negotiate
 from serving.api.http.problems import Problem
 from serving.api.http.validation import parse_json, parse_query
@@ -201,16 +200,16 @@ def test_what_a_body_asks_of_a_model_is_planned_or_refused(
     for runtime in runtimes:
         try:
             plan, layout = _plan(Planned(runtime), body)  # pyright: ignore[reportArgumentType]
-            for media_type in replies.ANIMATIONS:
-                replies.Order(plan, layout, media_type).check_size()
+            for media_type in responses.ANIMATIONS:
+                responses.Order(plan, layout, media_type).check_size()
         except RequestError as error:
             assert error.message and (found_at(sent, error.pointer) or error.pointer.count("/") == 1), error.pointer
             continue
         assert len(plan) == len(plan.addresses) and all(len(rows) == len(plan) for rows in plan.inputs.values())
         assert all(a is None or (0 <= a.seed <= TOP and 0 <= a.index <= TOP) for a in plan.addresses)
-        assert all(value.isascii() and value.decode().isprintable() for _, value in replies.headers(plan))
-        size = sum(encoding.pixel_bytes(plan, layout, replies.FORMATS[kind]) for kind in replies.STILLS)
-        assert size <= len(replies.STILLS) * replies.MAX_PIXEL_BYTES
+        assert all(value.isascii() and value.decode().isprintable() for _, value in responses.headers(plan))
+        size = sum(encoding.pixel_bytes(plan, layout, responses.FORMATS[kind]) for kind in responses.STILLS)
+        assert size <= len(responses.STILLS) * responses.MAX_PIXEL_BYTES
 
 
 url_texts = st.text() | integers.map(str) | labels.map(str)
@@ -259,7 +258,7 @@ def test_a_query_string_of_any_bytes_is_answered(raw: bytes):
         told(problem, 422)
 
 
-media_ranges = st.sampled_from([*replies.ANIMATIONS, "image/*", "*/*", "application/*", "text/html", "IMAGE/PNG"])
+media_ranges = st.sampled_from([*responses.ANIMATIONS, "image/*", "*/*", "application/*", "text/html", "IMAGE/PNG"])
 qualities = st.sampled_from([None, 0, 0.001, 0.2, 0.5, 0.999, 1])
 elements = st.tuples(media_ranges, qualities)
 
@@ -268,7 +267,7 @@ elements = st.tuples(media_ranges, qualities)
 @given(st.text(LATIN) | st.text('aimgepnj/*;q=,. 01_+-\t\0"') | st.none())
 def test_an_accept_header_of_any_text_is_a_format_on_offer_or_a_406(accept: str | None):
     try:
-        assert negotiate(accept, replies.STILLS) in replies.STILLS
+        assert negotiate(accept, responses.STILLS) in responses.STILLS
     except Problem as problem:
         told(problem, 406)
 
@@ -284,9 +283,9 @@ def test_the_format_is_one_that_the_header_prefers(asked: Sequence[tuple[str, fl
         return next((ranges[name] for name in (media_type, f"{kind}/*", "*/*") if name in ranges), 0)
 
     header = ", ".join(name if q is None else f"{name};q={q}" for name, q in asked)
-    best = max(map(quality, replies.STILLS))
+    best = max(map(quality, responses.STILLS))
     try:
-        assert quality(negotiate(header, replies.STILLS)) == best > 0
+        assert quality(negotiate(header, responses.STILLS)) == best > 0
     except Problem as problem:
         told(problem, 406)
         assert best == 0
@@ -296,18 +295,18 @@ async def nothing() -> Message:
     raise AssertionError("nobody listens to the client here")
 
 
-def exchange(headers: dict[str, str]) -> Exchange:
+def context(headers: dict[str, str]) -> RequestContext:
     scope = {"type": "http", "method": "POST", "path": "/v1/sample", "client": ("127.0.0.1", 1)}
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Exchange.of(scope, header_fields(scope | {"headers": raw}), nothing)
+    return RequestContext.of(scope | {"headers": raw}, nothing)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(LATIN) | st.text("0123456789.eE+-_ ") | st.floats().map(str))
 def test_a_timeout_is_one_that_can_be_kept_or_refused(asked: str):
-    request = exchange({})
+    request = context({"x-request-timeout": asked})
     try:
-        request.limit(asked, 30)
+        request.set_deadline(30)
     except Problem as problem:
         told(problem, 422)
     else:
@@ -318,7 +317,7 @@ def test_a_timeout_is_one_that_can_be_kept_or_refused(asked: str):
 @settings(max_examples=200, deadline=None)
 @given(st.text(LATIN))
 def test_the_id_of_a_request_is_fit_for_a_log(sent: str):
-    id = exchange({"x-request-id": sent}).request_id
+    id = context({"x-request-id": sent}).request_id
     assert REQUEST_ID.fullmatch(id) and (id == sent or not REQUEST_ID.fullmatch(sent))
 
 
@@ -326,9 +325,9 @@ def test_the_id_of_a_request_is_fit_for_a_log(sent: str):
 @given(st.text(LATIN), st.lists(st.text(LATIN.filter(lambda c: c not in ',"'))), st.booleans())
 def test_the_tag_of_what_a_client_holds_is_found_in_any_list_and_only_there(text: str, others: list[str], weak: bool):
     ours = '"' + "0123456789abcdef" * 2 + '"'
-    assert ours not in routes._tags(text)
+    assert ours not in images._tags(text)
     held = [*others, f"W/{ours}" if weak else ours, *others]
-    assert ours in routes._tags([", ".join(held)]) and ours in routes._tags(held)
+    assert ours in images._tags(", ".join(held))
 
 
 @pytest.fixture(scope="module")
@@ -346,14 +345,12 @@ def test_no_authorization_header_opens_what_its_key_does_not(keys: Keys, authori
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text() | st.ip_addresses().map(str) | st.ip_addresses(v=6).map(lambda a: f"{a}%eth0"), max_size=5))
-def test_a_quota_counts_whoever_a_proxy_says_it_is(clients: list[str]):
-    quota = Quota(1e6)
+def test_the_rate_limit_takes_any_name_of_a_client(clients: list[str]):
+    limit = RateLimit(1e6)
     for client in clients:
-        quota.check(client)
-        quota.charge(client, 255)
+        limit.charge(client, 256)
     began = time.monotonic()
     with pytest.raises(Problem) as caught:
         while time.monotonic() - began < 5:
-            quota.charge("x", 10_000_000)
-            quota.check("x")
+            limit.charge("x", 10_000_000)
     told(caught.value, 429)

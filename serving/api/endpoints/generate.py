@@ -1,4 +1,4 @@
-"""The four operations as HTTP has them: a body -> a plan of the engine, its pictures, and the reply asked for."""
+"""The four POST routes: a body becomes a plan of the engine, the plan images, and those the requested reply."""
 
 import asyncio
 import time
@@ -7,106 +7,121 @@ from contextlib import ExitStack
 
 import numpy as np
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from serving.api.access.rate_limit import Quota
-from serving.api.http import responses as replies
-from serving.api.http.context import Exchange
+from serving.api.access.rate_limit import RateLimit
+from serving.api.http import responses
+from serving.api.http.context import SCOPE_KEY, RequestContext
 from serving.api.http.negotiation import negotiate
 from serving.api.http.problems import FieldError, Problem, invalid, quote
-from serving.api.http.responses import Fields, Order, Packer, Streamed
-from serving.api.http.validation import parse_json
+from serving.api.http.responses import Encoder, Fields, Order, Streamed
+from serving.api.http.validation import parse_json, read_json_body
 from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
-from serving.api.served_models import Generator, Generators
+from serving.api.served_models import ServedModel, ServedModels
+from serving.api.settings import Settings
 from serving.engine import generation, images
 from serving.engine.encoding import Animation, Layout
 from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import draw_seed
 from serving.engine.repository import Model
 
-STRIP = 16  # frames in a row, where an interpolation is asked for as one picture
+STRIP = 16  # frames in a row, where an interpolation is requested as one image
+BODIES: tuple[type[Body], ...] = (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)
 
 
-class Operations:
-    """What answers with pictures: the models, and the packing of what they make."""
+class Generate:
+    """Generates images on request."""
 
-    def __init__(self, generators: Generators, quota: Quota | None):
-        self.generators = generators
-        self._packer = Packer()
-        self._quota = quota
+    def __init__(self, models: ServedModels, settings: Settings, rate_limit: RateLimit | None):
+        self._models = models
+        self._settings = settings
+        self._rate_limit = rate_limit
+        self._encoder = Encoder()
 
-    async def answer(self, exchange: Exchange, body: Body, accept: str | None) -> Response:
-        """A POST's reply; await it within `exchange.in_time`.
+    def routes(self) -> list[Route]:
+        return [Route(body.route, Post(self, body, self._settings), methods=["POST"]) for body in BODIES]
 
-        Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 503.
+    async def answer(self, context: RequestContext, body: Body, accept: str | None) -> Response:
+        """Return the reply to a body; await it within `context.until_deadline`.
+
+        Raises Problem: 404 unknown model, 406 format, 422 what the model cannot do, 429, 503, 504.
         """
-        media_type = negotiate(accept, replies.ANIMATIONS if isinstance(body, InterpolateBody) else replies.STILLS)
-        generator, count = _generator(self.generators, body), _count(body)
+        media_type = negotiate(accept, responses.ANIMATIONS if isinstance(body, InterpolateBody) else responses.STILLS)
+        served, count = choose_model(self._models, body), _count(body)
         try:
-            if _maps(body):  # others come meanwhile
-                with generator.reserve(count):
-                    plan, layout = await asyncio.to_thread(_plan, generator, body)
+            if _uses_mapping(body):  # other requests can arrive while it is planned
+                with served.reserve(count):
+                    plan, layout = await asyncio.to_thread(_plan, served, body)
             else:
-                problem = generator.refusal(count)  # drawing latents for what is refused would be in vain
-                if problem is not None:
-                    raise problem
-                plan, layout = _plan(generator, body)
+                served.check_queue(count)  # before any work
+                plan, layout = _plan(served, body)
             order = Order(plan, layout, media_type)
             order.check_size()
         except RequestError as error:
             raise invalid(FieldError(error.pointer, error.message)) from None
-        return await self.draw(exchange, generator, order, [(b"vary", b"Accept")])
+        return await self.fulfil(context, served, order, [(b"vary", b"Accept")])
 
-    def crowded(self, kind: type[Body], content: bytes) -> Problem | None:
-        """The 503 that `answer` would come to because the model's queue is full; None where anything else is wrong."""
-        if not self.generators.busy:
-            return None
-        try:
-            body = parse_json(kind, content)
-            return _generator(self.generators, body).refusal(_count(body))
-        except Problem:
-            return None
-
-    async def draw(self, exchange: Exchange, generator: Generator, order: Order, headers: Fields) -> Response:
-        """The pictures of a plan as a reply with `headers`. Raises Problem 429, 503, 504 within `exchange.in_time`."""
+    async def fulfil(self, context: RequestContext, served: ServedModel, order: Order, headers: Fields) -> Response:
+        """Return the images of a plan as a reply with `headers`. Raises Problem 429, 503 or 504."""
         plan = order.plan
-        exchange.images = len(plan)
-        with ExitStack() as room:
-            room.enter_context(self._packer.reserve(order))
-            if self._quota is not None:  # what is refused costs the one that the gate took
-                self._quota.charge(exchange.client, len(plan))
-            pictures = await generator.draw(_inputs(order), exchange)
+        context.images = len(plan)
+        with ExitStack() as reservation:
+            reservation.enter_context(self._encoder.reserve(order))
+            if self._rate_limit is not None:
+                self._rate_limit.charge(context.client, len(plan))
+            made = await served.generate(_inputs(order), context)
             if order.streams:
-                pieces = self._packer.stream(order, pictures)
-                response = Streamed(pieces, order.media_type, room.pop_all(), exchange.deadline)
-                if order.media_type == replies.NPY:
-                    response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(pictures)))
+                pieces = self._encoder.stream(order, made)
+                response = Streamed(pieces, order.media_type, reservation.pop_all(), context.deadline)
+                if order.media_type == responses.NPY:
+                    response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(made)))
             else:
                 began = time.monotonic()
-                content = await self._packer.pack(order, *_split(plan, pictures))
-                exchange.encode = time.monotonic() - began
+                content = await self._encoder.encode(order, *_split(plan, made))
+                context.encode_seconds = time.monotonic() - began
                 response = Response(content, media_type=order.media_type)
-        generator.metrics.drawn(generator.model.id, exchange)
-        response.raw_headers += replies.headers(plan)
-        response.raw_headers.append((b"server-timing", exchange.server_timing.encode()))
+        served.metrics.generated(served.model.id, context)
+        response.raw_headers += responses.headers(plan)
+        response.raw_headers.append((b"server-timing", context.server_timing.encode()))
         response.raw_headers += headers
         return response
 
 
+class Post:
+    """A route as an ASGI application: Starlette's functions of a request cost more."""
+
+    def __init__(self, generate: Generate, kind: type[Body], settings: Settings):
+        self._generate = generate
+        self._kind = kind
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context: RequestContext = scope[SCOPE_KEY]
+        context.set_deadline(self._settings.timeout)
+        with context.until_deadline(self._settings.read_timeout) as limits:
+            content = await read_json_body(context.headers, receive)
+            limits.body_received()
+            body = parse_json(self._kind, content)
+            response = await self._generate.answer(context, body, context.headers.get("accept"))
+        await response(scope, receive, send)
+
+
 def _inputs(order: Order) -> dict[str, np.ndarray]:
-    """The rows of a plan and, for a style mix as one picture, those of its sources after them."""
+    """Return the rows of a plan; for a style mix as one image, those of its sources follow."""
     plan = order.plan
-    if plan.sources is None or order.media_type not in replies.ONE_PICTURE:
+    if plan.sources is None or order.media_type not in responses.ONE_IMAGE:
         return plan.inputs
     return {name: np.concatenate([rows, plan.sources.inputs[name]]) for name, rows in plan.inputs.items()}
 
 
-def _split(plan: Plan, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The pictures of a plan, and those of its sources where they were asked for."""
-    return pictures[: len(plan)], pictures[len(plan) :] if len(pictures) > len(plan) else None
+def _split(plan: Plan, made: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images of a plan, and those of its sources where they were made."""
+    return made[: len(plan)], made[len(plan) :] if len(made) > len(plan) else None
 
 
 def _count(body: Body) -> int:
-    """How many pictures it takes at most."""
+    """Return an upper bound of the images that a body needs."""
     match body:
         case SampleBody():
             return body.n
@@ -117,27 +132,27 @@ def _count(body: Body) -> int:
         case StyleMixBody():
             return (len(body.rows) + 1) * (len(body.columns) + 1) - 1  # the sources are along two edges
         case _:
-            raise TypeError(f"{type(body).__name__} is the body of no operation")
+            raise TypeError(f"{type(body).__name__} is not the body of a route")
 
 
-def _maps(body: Body) -> bool:
-    """Whether planning it runs the mapping network."""
+def _uses_mapping(body: Body) -> bool:
+    """True where planning runs the mapping network."""
     return isinstance(body, StyleMixBody) or (isinstance(body, InterpolateBody) and body.space == "w")
 
 
-def _generator(generators: Generators, body: Body) -> Generator:
-    """The model that is named, or the first that can do what is asked."""
+def choose_model(models: ServedModels, body: Body) -> ServedModel:
+    """Return the model that is named, or the first that can do what is requested. Raises Problem 404."""
     if body.model is not None:
-        return generators.get(body.model)
+        return models.get(body.model)
     needs = _needs(body)
-    generator = generators.first(lambda model: all(able(model) for able, _ in needs))
-    if generator is None:
-        raise Problem(404, "unknown-model", f"No model here {' and '.join(what for _, what in needs)}.")
-    return generator
+    served = models.first(lambda model: all(suits(model) for suits, _ in needs))
+    if served is None:
+        raise Problem(404, "unknown-model", f"No model here {' and '.join(text for _, text in needs)}.")
+    return served
 
 
 def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
-    """What a model must be able to do, and in words."""
+    """Return what a model must be able to do, as predicates and in words."""
     if isinstance(body, DigitsBody):
         return [(generation.draws_digits, "draws the ten digits")]
     if isinstance(body, StyleMixBody):
@@ -159,9 +174,9 @@ def _has_styles(model: Model) -> bool:
     return model.style is not None
 
 
-def _plan(generator: Generator, body: Body) -> tuple[Plan, Layout]:
-    """Raises RequestError for what is wrong with a body for this model."""
-    runtime = generator.runtime
+def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
+    """Plan a body for a model. Raises RequestError where the model cannot do it."""
+    runtime = served.runtime
     match body:
         case SampleBody():
             plan = generation.sample(
@@ -199,7 +214,7 @@ def _plan(generator: Generator, body: Body) -> tuple[Plan, Layout]:
             )
             return plan, Layout(len(body.columns), body.scale)
         case _:
-            raise TypeError(f"{type(body).__name__} is the body of no operation")
+            raise TypeError(f"{type(body).__name__} is not the body of a route")
 
 
 def _seed(seed: int | None) -> int:

@@ -11,18 +11,21 @@ from typing import Any
 
 import pytest
 
-from serving.api.access.rate_limit import Quota
-from serving.api.endpoints.generate import Operations
-from serving.api.http import responses as replies
-from serving.api.http.context import Exchange
+from serving.api.access.rate_limit import RateLimit
+from serving.api.endpoints.generate import Generate
+from serving.api.http import responses
+from serving.api.http.context import RequestContext
 from serving.api.http.problems import Problem
 from serving.api.schemas import SampleBody
-from serving.api.served_models import Generator, hold, load_runtimes
+from serving.api.served_models import ServedModel, load_runtimes, pin
+from serving.api.settings import Settings
 from serving.api.telemetry.metrics import Metrics
 from serving.engine import generation
 from serving.engine.batcher import Batcher
-from serving.engine.repository import ModelError, load_model
+from serving.engine.repository import ModelError, load_model, load_repository
 from serving.engine.runtime import Runtime
+
+SETTINGS = Settings.from_environment({})
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +33,21 @@ def runtime(repository_folder: Path) -> Runtime:
     return Runtime(load_model(repository_folder / "tiny-dcgan"))
 
 
-def generator_of(runtime: Runtime, **options: Any) -> Generator:
-    return Generator(runtime, Batcher(runtime, **options), Metrics(None))
+def served_by(runtime: Runtime, **options: Any) -> ServedModel:
+    return ServedModel(runtime, Batcher(runtime, **options), Metrics())
 
 
-def exchange(seconds: float = 30) -> Exchange:
-    return Exchange.within("/v1/sample", seconds)
+def context(seconds: float = 30) -> RequestContext:
+    return RequestContext.internal("/v1/sample", seconds)
 
 
 def test_a_full_queue_is_503_and_says_when_to_come_back(runtime: Runtime):
     async def two() -> list[object]:
-        generator = generator_of(runtime, max_queue=64)
+        served = served_by(runtime, max_queue=64)
         rows = generation.sample(runtime, n=64, seed=7).inputs
-        draws = [generator.draw(rows, exchange()) for _ in range(2)]
+        draws = [served.generate(rows, context()) for _ in range(2)]
         answers = await asyncio.gather(*draws, return_exceptions=True)
-        await generator.batcher.close()
+        await served.batcher.close()
         return list(answers)
 
     pictures, problem = asyncio.run(two())
@@ -56,19 +59,19 @@ def test_a_full_queue_is_503_and_says_when_to_come_back(runtime: Runtime):
 
 def test_what_would_be_refused_is_refused_before_it_is_prepared(runtime: Runtime):
     async def full() -> None:
-        generator = generator_of(runtime, max_queue=64)
-        drawing = asyncio.create_task(generator.draw(generation.sample(runtime, n=64, seed=7).inputs, exchange()))
+        served = served_by(runtime, max_queue=64)
+        drawing = asyncio.create_task(served.generate(generation.sample(runtime, n=64, seed=7).inputs, context()))
         await asyncio.sleep(0)
         try:
-            with generator.reserve(1):
+            with served.reserve(1):
                 pytest.fail("there is no place")
         finally:
             await drawing
-            with generator.reserve(64):
+            with served.reserve(64):
                 pass
-            await generator.batcher.close()
+            await served.batcher.close()
 
-    with pytest.raises(Problem, match="More work is waiting"):
+    with pytest.raises(Problem, match="More images are waiting"):
         asyncio.run(full())
 
 
@@ -77,14 +80,14 @@ def test_no_latents_are_drawn_for_a_request_that_is_refused(runtime: Runtime, mo
     monkeypatch.setattr(generation, "latents", lambda addresses, size: drawn.append(len(addresses)))
 
     async def ask() -> None:
-        generator = generator_of(runtime, max_queue=64)
-        models: Any = SimpleNamespace(get=lambda id: generator)
+        served = served_by(runtime, max_queue=64)
+        models: Any = SimpleNamespace(get=lambda id: served)
         body = SampleBody.model_validate({"n": 64, "model": runtime.model.id})
-        with generator.reserve(64):
+        with served.reserve(64):
             try:
-                await Operations(models, None).answer(exchange(), body, None)
+                await Generate(models, SETTINGS, None).answer(context(), body, None)
             finally:
-                await generator.batcher.close()
+                await served.batcher.close()
 
     with pytest.raises(Problem) as refused:
         asyncio.run(ask())
@@ -93,33 +96,32 @@ def test_no_latents_are_drawn_for_a_request_that_is_refused(runtime: Runtime, mo
 
 @pytest.mark.parametrize(("waiting", "room"), [(64, 2**20), (0, 0)], ids=["queue", "replies"])
 def test_what_is_refused_is_not_charged_for(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, waiting: int, room: int):
-    monkeypatch.setattr(replies, "MAX_PENDING_BYTES", room)
-    quota = Quota(64, lambda: 1000.0)
+    monkeypatch.setattr(responses, "MAX_PENDING_BYTES", room)
+    limit = RateLimit(64, lambda: 1000.0)
 
     async def ask() -> None:
-        generator = generator_of(runtime, max_queue=64)
-        models: Any = SimpleNamespace(get=lambda id: generator)
+        served = served_by(runtime, max_queue=64)
+        models: Any = SimpleNamespace(get=lambda id: served)
         body = SampleBody.model_validate({"n": 64, "scale": 4, "model": runtime.model.id})
-        one = exchange()
-        quota.check(one.client)  # as the gate does
+        one = context()
         try:
-            with generator.reserve(waiting):
-                await Operations(models, quota).answer(one, body, None)
+            with served.reserve(waiting):
+                await Generate(models, SETTINGS, limit).answer(one, body, None)
         finally:
-            await generator.batcher.close()
+            await served.batcher.close()
 
     for _ in range(3):
         with pytest.raises(Problem) as refused:
             asyncio.run(ask())
         assert (refused.value.status, refused.value.code) == (503, "overloaded")
-    quota.check(exchange().client)
+    limit.charge(context().client, 64)
 
 
 def test_a_server_that_ends_is_503(runtime: Runtime):
     async def late() -> None:
-        generator = generator_of(runtime)
-        await generator.batcher.close()
-        await generator.draw(generation.sample(runtime, seed=7).inputs, exchange())
+        served = served_by(runtime)
+        await served.batcher.close()
+        await served.generate(generation.sample(runtime, seed=7).inputs, context())
 
     with pytest.raises(Problem) as caught:
         asyncio.run(late())
@@ -128,11 +130,11 @@ def test_a_server_that_ends_is_503(runtime: Runtime):
 
 def test_pictures_that_take_too_long_are_504_and_no_more_work(runtime: Runtime):
     async def slow() -> Problem:
-        generator = generator_of(runtime)
+        served = served_by(runtime)
         with pytest.raises(Problem) as caught:
-            await generator.draw(generation.sample(runtime, n=64, seed=7).inputs, exchange(0))
-        assert (generator.batcher.images, generator.batcher.computed) == (0, 0)
-        await generator.batcher.close()
+            await served.generate(generation.sample(runtime, n=64, seed=7).inputs, context(0))
+        assert (served.batcher.images, served.batcher.computed) == (0, 0)
+        await served.batcher.close()
         return caught.value
 
     problem = asyncio.run(slow())
@@ -140,11 +142,11 @@ def test_pictures_that_take_too_long_are_504_and_no_more_work(runtime: Runtime):
 
 
 def test_a_request_is_told_where_its_time_went(runtime: Runtime):
-    async def timed() -> tuple[Exchange, float]:
-        generator, one = generator_of(runtime), exchange()
+    async def timed() -> tuple[RequestContext, float]:
+        served, one = served_by(runtime), context()
         began = time.monotonic()
-        await generator.draw(generation.sample(runtime, n=64, seed=7).inputs, one)
-        await generator.batcher.close()
+        await served.generate(generation.sample(runtime, n=64, seed=7).inputs, one)
+        await served.batcher.close()
         return one, time.monotonic() - began
 
     one, seconds = asyncio.run(timed())
@@ -156,7 +158,7 @@ def test_a_worker_loads_what_its_server_found_and_nothing_that_came_since(
 ):
     models = Path(shutil.copytree(repository_folder, tmp_path / "models", ignore=shutil.ignore_patterns("tiny-style")))
     monkeypatch.setattr(os, "environ", {})
-    hold(models)
+    pin(load_repository(models).values())
     shutil.copytree(repository_folder / "tiny-style", models / "tiny-style")
     (models / "tiny-half").mkdir()
 
@@ -173,7 +175,7 @@ def test_a_worker_loads_what_its_server_found_and_nothing_that_came_since(
     assert loaded() == ["tiny-cgan", "tiny-dcgan"]
     shutil.copy(repository_folder / "tiny-cgan" / "model.json", models / "tiny-dcgan")
     shutil.copy(repository_folder / "tiny-cgan" / "generator.onnx", models / "tiny-dcgan")
-    with pytest.raises(ModelError, match=r"tiny-dcgan: is not what it was when the server started\."):
+    with pytest.raises(ModelError, match=r"tiny-dcgan: has changed since the server started\."):
         loaded()
     shutil.rmtree(models / "tiny-dcgan")
     with pytest.raises(ModelError, match=r"tiny-dcgan: has no file `model\.json`\."):

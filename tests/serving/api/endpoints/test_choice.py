@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from serving.api.endpoints.generate import _generator
+from serving.api.endpoints.generate import choose_model
 from serving.api.schemas import Label, SampleBody
-from serving.api.served_models import Generators
+from serving.api.served_models import ServedModels
 from serving.api.telemetry.metrics import Metrics
 from tiny_models import CLASSES, document, generator, write_model
 
@@ -59,12 +59,13 @@ def test_it_is_the_first_that_has_the_classes(repository_folder: Path, tmp_path:
         write_model(tmp_path / id, document(id, "cgan", channels=1, classes=classes), files)
 
     async def chosen(*asked: Label | list[Label]) -> list[str]:
-        generators = Generators(tmp_path, Metrics(None), max_queue=2048)
+        models = ServedModels(Metrics(), max_queue=2048)
+        models.load(tmp_path)
         bodies = [SampleBody.model_validate({"labels": labels}) for labels in asked]
         try:
-            return [_generator(generators, body).model.id for body in bodies]
+            return [choose_model(models, body).model.id for body in bodies]
         finally:
-            await generators.close()
+            await models.close()
 
     digits, words = ["tiny-digits"] * 3, ["tiny-words"] * 2
     assert asyncio.run(chosen("7", 9, [0, "9"], "Ankle boot", [0, "i"])) == digits + words
