@@ -56,8 +56,11 @@ install-dev: ## install into .venv everything
 install-serve install-train install-dev: install-%:
 	@requirements/install.sh $*
 
-docs: install-dev ## write the table of settings into docs/deployment.md
-	@exec $(PYTHON) -m deploy.settings_table
+docs: install-dev ## write what is generated: the table of settings, openapi.json, and BentoML's schema.json
+	@$(PYTHON) -m deploy.settings_table
+	@$(PYTHON) -m serving openapi > docs/openapi.json
+	@$(PYTHON) -c "import json; from serving.api.service import Ganymede; print(json.dumps(Ganymede.schema(), indent=1))" \
+		> serving/api/web/schema.json
 
 lock: ## resolve requirements/*.txt anew, keeping versions that still fit (delete dev.txt first for the newest)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt

@@ -226,7 +226,7 @@ def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, h
         Screen.on(browser, "phone", slow.url, http) as screen,
     ):
         screen.page.goto(slow.url)
-        expect(screen.page.locator("#notice")).to_contain_text("A client gets 10 images a second here; try again in")
+        expect(screen.page.locator("#notice")).to_contain_text("The limit is 10 images per second; retry in")
         tiles = screen.page.locator(".grid .tile.ready")
         screen.becomes(lambda: tiles.count() >= 128, True, seconds=30)
         screen.shows(tiles.nth(127).locator("canvas"), screen.sample(model=screen.digit_model, seed=7, start=127)[0])
