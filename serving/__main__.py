@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=_integer(0, 65535), default=3000, help="0 takes a free one (default: 3000)")
     serve.add_argument("--workers", type=_integer(1, 256), help="processes (default: GANYMEDE_WORKERS, or 1)")
+    serve.add_argument("--ssl-certificate", type=Path, metavar="FILE", help="serve HTTPS with this PEM certificate ...")
+    serve.add_argument("--ssl-key", type=Path, metavar="FILE", help="... and its private key")
     serve.set_defaults(command=_serve)
 
     generate = commands.add_parser(
@@ -152,8 +153,9 @@ def _serve(args: argparse.Namespace) -> int:
         settings = Settings.from_environment()
     except ValueError as error:
         raise CommandError(error) from None
-    settings = replace(settings, models=args.models or settings.models, workers=args.workers or settings.workers)
-    return serve(args.host, args.port, settings)
+    chosen = {"models": args.models or settings.models, "workers": args.workers or settings.workers}
+    settings = settings.model_copy(update=chosen)
+    return serve(args.host, args.port, settings, certificate=args.ssl_certificate, key=args.ssl_key)
 
 
 def _generate(args: argparse.Namespace) -> int:

@@ -1,8 +1,11 @@
-"""The HTTP service: BentoML and Starlette over `serving.engine`.
+"""The HTTP service over `serving.engine`: Starlette routes, on Granian or in BentoML.
 
-    bentoml serve serving.api.service:Ganymede
-
-`operations` answers POST and `routes` GET; `schemas` is what they take, `replies` what they give back, `problems` what
-they say when they cannot. `generators` holds the models, `gate` stands before every route, and `service` ties them to
-BentoML.
+app         routes and middleware, in the order in which a request passes them
+server      `ganymede serve`: checks, then Granian
+service     the BentoML service around the application
+endpoints   images on request, images by URL, models, health
+http        what every request and reply has in common
+access      API keys, rate limit, admission control
+telemetry   metrics, logs, traces
+web         the playground and the API reference
 """

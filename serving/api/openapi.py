@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4 as METRICS
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
@@ -17,7 +18,6 @@ from serving.api import reply_models as replies
 from serving.api.http.problems import MEDIA_TYPE as PROBLEM
 from serving.api.http.responses import ANIMATIONS, EXTENSIONS, JSON, STILLS
 from serving.api.schemas import Body, DigitsBody, ImageQuery, InterpolateBody, SampleBody, StyleMixBody
-from serving.api.telemetry.metrics import MEDIA_TYPE as METRICS
 
 SCHEMA = "#/components/schemas/{model}"
 STRING = {"type": "string"}

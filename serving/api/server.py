@@ -1,211 +1,212 @@
-"""`python -m serving serve`: the service on this machine, checked before it starts and stopped without a trace."""
+"""`ganymede serve`: checks what is configured, then runs the application on Granian, in one or more workers.
 
-import http.client
+Granian has the sockets, HTTP/1.1, TLS, and the workers: it replaces one that ends. This process only supervises.
+"""
+
 import json
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from contextlib import suppress
-from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, cast
+from types import FrameType
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.config import STARTUP_FAILURE
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
 
-from serving.api import counters
 from serving.api.access.keys import Keys, KeysError
-from serving.api.balance import Board
-from serving.api.protocol import Protocol
-from serving.api.served_models import hold, load_runtimes
 from serving.api.settings import Settings
 from serving.api.telemetry import logs, tracing
 from serving.api.telemetry.tracing import TracingError
-from serving.engine.repository import ModelError
+from serving.engine.repository import ModelError, load_repository
 
-ACCEPTED_AT_ONCE = 64
-"""libuv 1.52 accepts one connection of a listening socket in each turn of the event loop. Under load turns are long,
-and new connections would wait for seconds where nobody can refuse them. Copies of the socket have one each."""
+CONNECTIONS = 65_536  # at most; admission control limits requests, so that those beyond are told
+BACKLOG = 4096
+HEAD_BYTES = 32 * 1024  # buffer for the request line and the headers
+GRACE_SECONDS = 5  # after the deadline of the last request, for its reply to be sent
 
 logger = logging.getLogger("ganymede")
 
-GRACE_SECONDS = 5
-"""Beyond the deadline of the last request that was taken, for its reply to be sent. Then connections are cut."""
+
+class StartError(Exception):
+    """The server cannot start; the message says why in one line."""
 
 
-def serve(host: str, port: int, settings: Settings) -> int:
-    """Serves until Ctrl-C or SIGTERM; returns the exit code.
+def serve(host: str, port: int, settings: Settings, *, certificate: Path | None = None, key: Path | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the exit code.
 
-    A model that is not what its model.json says, a port that cannot be had, or anything else that is set and cannot be,
-    is one line on stderr and exit code 1. One worker is this process; several are its children, and one that dies is
-    started again.
+    Where a model, the port, a file or a setting cannot be used, that is one line on stderr and exit code 1.
     """
     logs.configure(settings.log_level)
     models = settings.models.absolute()
     try:
-        check_temporary_folder()
-        listener = listen(host, port)
+        ip, port, claim = claim_port(host, port)
+        _check_tls(certificate, key)
         if settings.api_keys_file is not None:
             Keys(settings.api_keys_file)
         if tracing.configured():
-            tracing.Tracing()
-        model = load_runtimes(models)[0].model.id
-    except (ModelError, ListenError, KeysError, TracingError, FolderError) as error:
+            tracing.Tracing().close()
+        repository = load_repository(models)
+        folder = _share_metrics() if settings.workers > 1 else None
+    except (ModelError, StartError, KeysError, TracingError) as error:
         print(f"ganymede: {error}", file=sys.stderr)
         return 1
-    # The service reads these when it is imported, here and in workers.
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    # Imported after the folder is known, whose variable prometheus_client reads when it is imported, and before workers
+    # are forked, which then share the memory.
+    from serving.api.app import DRAIN_SIGNAL
+    from serving.api.served_models import pin
+    from serving.api.worker import START_FAILED_SIGNAL
+
+    pin(repository.values())
     os.environ["GANYMEDE_MODELS"] = str(models)
-    os.environ["GANYMEDE_WORKERS"] = str(settings.workers)
-    threading.Thread(target=_announce, args=(*listener.getsockname()[:2], model), daemon=True).start()
-    config = uvicorn.Config(
-        "serving.api.server:application",
+    server = Granian(
+        "serving.api.worker:application",
+        address=ip,
+        port=port,
+        interface=Interfaces.ASGI,
         factory=True,
         workers=settings.workers,
-        loop="uvloop" if settings.workers == 1 else "serving.api.balance:Loop",
-        http=Protocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=math.ceil(settings.timeout) + GRACE_SECONDS,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS,
+        # The timeout holds for the head of a request and for an idle connection alike.
+        http1_settings=HTTP1Settings(header_read_timeout=1000 * settings.keep_alive, max_buffer_size=HEAD_BYTES),
+        log_level=LogLevels.warning,
+        log_dictconfig=logs.config(settings.log_level),
+        ssl_cert=certificate,
+        ssl_key=key,
+        respawn_failed_workers=True,
+        workers_kill_timeout=math.ceil(settings.timeout) + GRACE_SECONDS,
     )
-    if settings.workers == 1:
-        listeners = [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
-        server = uvicorn.Server(config)
-        # It finishes what is in flight and then raises the signal that stopped it once more: for nobody.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: None if server.started else os._exit(128 + number))
-        server.run(sockets=listeners)
-        return 0 if server.started else 1
-    hold(models)
-    return _supervise(config, listener)
+    failed = False
+    hangups_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
 
+    @server.on_startup
+    def handle_signals() -> None:
+        """Let workers drain before Granian stops them, and stop at once where one cannot start."""
+        stop = signal.getsignal(signal.SIGTERM)
+        assert callable(stop)
+        supervisor, draining = os.getpid(), False
 
-def application() -> ASGIApp:
-    """The service as this process serves it. Under `bentoml serve` it is BentoML that makes it."""
-    from bentoml._internal.server.http.traffic import TimeoutMiddleware
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        def drain(number: int, frame: FrameType | None) -> None:
+            nonlocal draining
+            if os.getpid() != supervisor:  # in a worker that starts: it is a fork, and has no handlers of its own yet
+                return os._exit(128 + number) if number == signal.SIGTERM else None
+            if draining or number != signal.SIGTERM:  # at a terminal a person waits, or has gone
+                return stop(number, frame)
+            draining = True
+            for worker in multiprocessing.active_children():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid or 0, DRAIN_SIGNAL)
+            timer = threading.Timer(settings.drain, stop, (number, frame))
+            timer.daemon = True
+            return timer.start()
 
-    from serving.api.gate import Gate
-    from serving.api.service import Ganymede, metrics, settings
+        def start_failed(number: int, frame: FrameType | None) -> None:
+            nonlocal failed
+            failed = True
+            stop(number, frame)
 
+        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # in workers, too, until they can drain
+        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, drain)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if hangups_ignored else drain)  # Granian would replace its workers
+        signal.signal(START_FAILED_SIGNAL, start_failed)
+
+    ip = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip)
+    url = f"{'http' if certificate is None else 'https'}://{f'[{ip}]' if ':' in ip else ip}:{port}"
+    threading.Thread(target=_announce, args=(url, next(iter(repository))), daemon=True).start()
     try:
-        load_runtimes(settings.models)
-    except ModelError as error:  # of a worker that is started again: a model was changed or taken away meanwhile
-        logger.error("%s", error)
-        sys.exit(STARTUP_FAILURE)
-    supervisor = parent_process()
-    if supervisor is not None:
-        # The supervisor removes it, however a worker ends; and a disk that became full is not tried.
-        tempfile.tempdir = os.environ["PROMETHEUS_MULTIPROC_DIR"]
-        threading.Thread(target=_follow, args=(supervisor,), daemon=True).start()
-    Protocol.read_timeout = settings.read_timeout
-    Protocol.refused = staticmethod(metrics.refused)
-    app = cast(Starlette, Ganymede.to_asgi())
-    # The gate keeps deadlines and traces; the one would leave a timer of 60 s behind for each request, and the other
-    # wraps each of them for nothing.
-    ours = (TimeoutMiddleware, OpenTelemetryMiddleware)
-    app.user_middleware = [layer for layer in app.user_middleware if layer.cls not in ours]
-    gate: Any = app.build_middleware_stack()
-    while not isinstance(gate, Gate):  # what is outside of it is for errors, which it answers itself
-        gate = gate.app
-    Protocol.shed = gate.shed
-
-    async def service(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = app
-        await gate(scope, receive, send)
-
-    return service
+        server.serve()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        if claim is not None:
+            claim.close()
+        if folder is not None:
+            folder.cleanup()
+    return 1 if failed else 0
 
 
-def _supervise(config: uvicorn.Config, listener: socket.socket) -> int:
-    """Workers that count into one folder. Exit code 1 where one cannot start, or starting others does not help."""
-    from serving.api.supervisor import Supervisor
+def claim_port(host: str, port: int) -> tuple[str, int, socket.socket | None]:
+    """Return the address and the port to listen on, a free one for 0, and what keeps other servers from them.
 
-    with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
-        try:
-            counters.check_room(Path(folder), config.workers)
-            Board.make(Path(folder), config.workers)
-        except OSError as error:
-            print(f"ganymede: {folder}: no room for the counters of the workers: {error.strerror}.", file=sys.stderr)
-            return 1
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        workers = Supervisor(config, sockets=[listener])
-        workers.run()
-    return 1 if workers.gave_up or any(process.exitcode == STARTUP_FAILURE for process in workers.processes) else 0
-
-
-def _follow(supervisor: BaseProcess) -> None:
-    """Ends this worker when its supervisor does, however that ended: it would hold the port, with nobody to stop it."""
-    supervisor.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-class FolderError(Exception):
-    """Nowhere to write; the message says where it was tried."""
-
-
-def check_temporary_folder() -> None:
-    """BentoML makes a temporary folder when it starts. Raises FolderError where none can be made."""
+    Each worker listens with SO_REUSEPORT, which would let a second server share the port. So the port is tried without
+    it, and claimed by a socket in Linux' abstract namespace, which ends with this process. Raises StartError.
+    """
     try:
-        tempfile.gettempdir()
-    except OSError as error:
-        raise FolderError(f"{error.strerror}; `TMPDIR` can name another folder, which must be writable.") from None
-
-
-class ListenError(Exception):
-    """An address that cannot be listened on; the message says which and why."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port`, which connections may already wait on. Raises ListenError."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()  # two that are bound can still fall out over this
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+            ip, port = listener.getsockname()[:2]
+        claim = None
+        if sys.platform == "linux":
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            claim.bind(f"\0ganymede {ip} {port}")
+        return ip, port, claim
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "this is no host's name"
-        raise ListenError(f"cannot listen on {host}, port {port}: {why}.") from error
-    return listener
+        reason = error.strerror if isinstance(error, OSError) else "this is not a host name"
+        raise StartError(f"cannot listen on {host}, port {port}: {reason}.") from None
 
 
-def _announce(host: str, port: int, model: str) -> None:
-    """Waits until the server is ready, then says where it is and how to ask it for pictures."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    while not _ready(host, port):
+def _check_tls(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise StartError("`--ssl-certificate` and `--ssl-key` must be given together.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise StartError(f"{certificate}, {key}: not a certificate and its key in PEM: {error.strerror}.") from None
+
+
+def _share_metrics() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder in which workers share their metrics. Raises StartError."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ganymede-")
+    except OSError as error:
+        raise StartError(
+            f"{error.strerror}; workers share metrics in a temporary folder, which `TMPDIR` can name."
+        ) from None
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder.name
+    return folder
+
+
+def _announce(url: str, model: str) -> None:
+    """Print the address and a first request, once the server is ready."""
+    context = ssl.create_default_context() if url.startswith("https") else None
+    if context is not None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is this process's own server
+    while not _ready(url, context):
         time.sleep(0.02)
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     body = json.dumps({"model": model, "n": 64, "seed": 7, "scale": 2})
     text = (
-        f"\nGanymede serves pictures at {url}\n\n"
-        f"    curl {url}/v1/sample -H 'Content-Type: application/json' -d '{body}' -o pictures.png\n\n"
+        f"\nGanymede serves images at {url}\n\n"
+        f"    curl {url}/v1/sample -H 'Content-Type: application/json' -d '{body}' -o images.png\n\n"
         "Ctrl-C stops it.\n"
     )
-    with suppress(OSError):  # a full disk, or nobody reads: the server goes on, and nothing is left for its end
+    with suppress(OSError):  # a full disk or a closed pipe does not matter
         os.write(sys.stdout.fileno(), text.encode())
 
 
-def _ready(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=1)
+def _ready(url: str, context: ssl.SSLContext | None) -> bool:
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1, context=context) as reply:
+            return reply.status == 200
     except OSError:
         return False
-    finally:
-        connection.close()
