@@ -12,8 +12,14 @@ def children(pid: int) -> set[int]:
 
 
 def workers(pid: int) -> set[int]:
-    """Those of a supervisor: not multiprocessing's own tracker of resources, and none that ended meanwhile."""
-    return {child for child in children(pid) if b"spawn_main" in read(Path(f"/proc/{child}/cmdline"))}
+    """Those of a supervisor, which are its only children; none that ended meanwhile."""
+    return {child for child in children(pid) if read(Path(f"/proc/{child}/cmdline"))}
+
+
+def worker(pid: int) -> int:
+    """The only worker of a supervisor."""
+    (found,) = workers(pid)
+    return found
 
 
 def read(path: Path) -> bytes:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60  # uncompiled imports on a busy machine take 10
 STOP_SECONDS = 20
@@ -30,8 +32,11 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Asks the process to end and returns its exit code; kills it where it does not. SIGINT is a Ctrl-C."""
-        if self.process.poll() is None and number == signal.SIGINT:
+        """Asks the process to end and returns its exit code; kills it where it does not.
+
+        SIGINT and SIGHUP are a terminal's.
+        """
+        if self.process.poll() is None and number in (signal.SIGINT, signal.SIGHUP):
             os.killpg(self.process.pid, number)  # a terminal sends it to the workers, too
         elif self.process.poll() is None:
             self.process.send_signal(number)
@@ -63,12 +68,18 @@ class Server:
     def wait_for_workers(self, count: int) -> None:
         """The first is enough to be ready."""
         deadline = time.monotonic() + START_SECONDS
-        while f"ganymede_ready_workers {count}\n" not in self._get("/metrics"):
+        while self.metric("ganymede_ready_workers") != count:
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"not all of {count} workers were ready in {START_SECONDS} s:\n{self.log.read_text()}"
                 )
             time.sleep(0.1)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        families = text_string_to_metric_families(self._get("/metrics"))
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def _get(self, path: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)

@@ -181,7 +181,7 @@ def slow_senders(port: int, amount: int, rng: random.Random) -> Iterator[int]:
                 waiting[connection] += part
                 if not part:
                     yield from statuses(waiting.pop(connection))
-        assert not waiting, f"{len(waiting)} of {amount} slow senders are still connected"
+        assert not waiting, f"{len(waiting)} of {amount} slow senders are still connected: {list(waiting.values())[:3]}"
 
 
 SHORT: dict[Attack, int] = {  # how much of each is done beside other tests

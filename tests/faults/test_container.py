@@ -42,16 +42,11 @@ def contained(repository: Path, log: Path, *options: str) -> Iterator[tuple[Serv
                 os.kill(first, signal.SIGTERM)  # unshare itself does not pass it on
 
 
-def value(server: Server, name: str) -> float:
-    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
-
-
 @pytest.mark.parametrize("number", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_sigterm_ends_it_with_0(repository_folder: Path, tmp_path: Path, number: str):
     with contained(repository_folder, tmp_path / "log.txt", "--workers", number) as (server, first):
         assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200
-        assert value(server, "process_resident_memory_bytes") > 50e6, "it finds itself in /proc"
+        assert server.metric("process_resident_memory_bytes") > 50e6, "it finds itself in /proc"
         os.kill(first, signal.SIGTERM)
         assert server.process.wait(20) == 0
 
@@ -74,49 +69,36 @@ def test_sigterm_ends_it_while_it_starts(repository_folder: Path, tmp_path: Path
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
-def test_a_lone_process_that_is_killed_ends_the_container(repository_folder: Path, tmp_path: Path):
+def test_a_killed_supervisor_ends_the_container(repository_folder: Path, tmp_path: Path):
     with contained(repository_folder, tmp_path / "log.txt") as (server, first):
         os.kill(first, signal.SIGKILL)
         assert server.process.wait(10) not in (0, None)
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced_within_2_s(
-    repository_folder: Path, tmp_path: Path, full: bool, tell: Callable[[str], None]
-):
+def test_a_killed_worker_is_replaced_within_4_s(repository_folder: Path, tmp_path: Path, tell: Callable[[str], None]):
     with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
+        server.wait_for_workers(2)
         victim, other = workers(first)
         os.kill(victim, signal.SIGKILL)
         seconds = wait(lambda: len(workers(first) - {victim}) == 2, 30)
         assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200 and other in workers(first)
         tell(f"kill -9 of a worker in a container: another after {seconds:.2f} s")
-        assert seconds < 2 or not full, "on a machine with nothing else to do"
+        assert seconds < 4
         os.kill(first, signal.SIGTERM)
         assert server.process.wait(20) == 0
-    assert "was ended by SIGKILL; " in (tmp_path / "log.txt").read_text()
+    assert "Unexpected exit from worker-" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_replaced(repository_folder: Path, tmp_path: Path):
-    with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
-        wait(lambda: value(server, "ganymede_ready_workers") == 2, 60)
-        hanging, other = workers(first)
-        os.kill(hanging, signal.SIGSTOP)
-        wait(lambda: hanging not in workers(first) and len(workers(first)) == 2, 60)
-        assert other in workers(first)
-    assert "was ended by SIGKILL; " in (tmp_path / "log.txt").read_text()
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_again_and_again_ends_the_container(repository_folder: Path, tmp_path: Path):
+def test_a_worker_that_keeps_dying_ends_the_container(repository_folder: Path, tmp_path: Path):
     """It would never serve, while the orchestrator sees a process that lives."""
     with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
         healthy, victim = workers(first)
-        for _ in range(4):
-            os.kill(victim, signal.SIGKILL)
-            wait(lambda victim=victim: len(workers(first) - {victim}) == 2, 30)
-            (victim,) = workers(first) - {healthy}
         os.kill(victim, signal.SIGKILL)
+        wait(lambda: len(workers(first) - {victim}) == 2, 30)
+        (second,) = workers(first) - {victim, healthy}
+        os.kill(second, signal.SIGKILL)
         assert server.process.wait(20) == 1
-    said = (tmp_path / "log.txt").read_text()
-    assert "5 workers in a row died within 60 s each: giving up" in said and "Traceback" not in said
+    log = (tmp_path / "log.txt").read_text()
+    assert "Worker crash loop detected, exiting" in log and "Traceback" not in log

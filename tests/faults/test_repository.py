@@ -245,23 +245,35 @@ def sealed(folder: Path, size: str | None = None, fill: int = 0, user: Sequence[
     return [*NAMESPACE, f'{script} exec "$@"', "sh", *user]
 
 
-def test_no_folder_for_temporary_files(repository_folder: Path, tmp_path: Path, namespaces: None):
-    line = start(repository_folder, inside=sealed(tmp_path), TMPDIR=str(tmp_path))
+def test_several_workers_without_a_temporary_folder(repository_folder: Path, tmp_path: Path, namespaces: None):
+    line = start(repository_folder, inside=sealed(tmp_path), workers="2", TMPDIR=str(tmp_path))
     assert f"No usable temporary directory found in ['{tmp_path}'" in line and "`TMPDIR`" in line
 
 
-def test_a_full_disk(repository_folder: Path, tmp_path: Path, namespaces: None):
-    line = start(repository_folder, inside=sealed(tmp_path, "64k", 64), TMPDIR=str(tmp_path))
+def test_several_workers_on_a_full_disk(repository_folder: Path, tmp_path: Path, namespaces: None):
+    line = start(repository_folder, inside=sealed(tmp_path, "64k", 64), workers="2", TMPDIR=str(tmp_path))
     assert f"No usable temporary directory found in ['{tmp_path}'" in line
 
 
-def test_a_disk_without_room_for_what_workers_share(repository_folder: Path, tmp_path: Path, namespaces: None):
+def test_a_disk_without_space_for_shared_metrics(repository_folder: Path, tmp_path: Path, namespaces: None):
     line = start(repository_folder, inside=sealed(tmp_path, "4m"), workers="2", TMPDIR=str(tmp_path))
     assert str(tmp_path) in line and "No space left on device" in line
 
 
+def test_one_worker_needs_no_temporary_folder(
+    repository_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, namespaces: None
+):
+    """It shares its metrics with no other process."""
+    log = tmp_path_factory.mktemp("log") / "log.txt"
+    environment = {"TMPDIR": str(tmp_path), "GANYMEDE_DRAIN": "0"}
+    with serving(repository_folder, log, env=environment, under=sealed(tmp_path)) as server:
+        assert httpx2.post(f"{server.url}/v1/sample", json={"n": 256, "scale": 8}).status_code == 200
+        assert server.metric("ganymede_images_total") == 256
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_as_any_user_without_a_home_on_a_read_only_root_it_serves(
+def test_it_serves_any_user_on_a_read_only_root(
     repository_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, workers: str, namespaces: None
 ):
     """As a container runs: with a /tmp of its own and nothing else. A disk that fills up later does it no harm."""

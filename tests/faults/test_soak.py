@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from faults.load import Load
+from processes import worker
 from server import Server, serving
 
-RATE = 40  # requests a second
+RATE = float(os.environ.get("SOAK_RATE", 40))  # requests a second
 ESTABLISHED = "01"  # in proc(5)'s net/tcp
 SECONDS = float(os.environ.get("SOAK_SECONDS", 0))  # instead of 20, or an hour where FAULTS=full
 REQUEST = b'POST /v1/sample HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"n": 1}'
@@ -34,10 +35,11 @@ REQUESTS = [
 
 def samples(server: Server) -> tuple[float, int, int]:
     """Resident MiB, open file descriptors, and how many of them are connections that a client has open, too."""
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    pid = worker(server.process.pid)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     connections = sum(row[3] == ESTABLISHED and row[1].endswith(f":{server.port:04X}") for row in table)
-    descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, descriptors, connections
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from faults import attacks
 from faults.wire import Held, connect, receive, settled, statuses, talk
+from processes import worker
 from server import Server, serving
 
 ROUNDS = 20  # of the full form
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 @pytest.fixture(scope="module")
 def server(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with little patience."""
-    settings = {"GANYMEDE_READ_TIMEOUT": "1", "GANYMEDE_DRAIN": "0"}
+    settings = {"GANYMEDE_READ_TIMEOUT": "1", "GANYMEDE_KEEP_ALIVE": "2", "GANYMEDE_DRAIN": "0"}
     with serving(repository_folder, tmp_path_factory.mktemp("server") / "log.txt", env=settings) as server:
         yield server
 
@@ -66,7 +67,7 @@ def ask(port: int) -> float:
 
 
 def test_bad_http_costs_nothing_that_lasts(server: Server, full: bool, tell: Callable[[str], None]):
-    pid, rng = server.process.pid, random.Random(5)
+    pid, rng = worker(server.process.pid), random.Random(5)
     answered: dict[str, Counter[int]] = {attack.__name__: Counter() for attack in attacks.SHORT}
     bystander = Bystander(server.port)
     bystander.start()
@@ -88,7 +89,7 @@ def test_bad_http_costs_nothing_that_lasts(server: Server, full: bool, tell: Cal
     assert max(bystander.waited) < LONGEST
     assert held[-1].descriptors <= idle
     assert held[-1].resident - held[0].resident < MOST_RESIDENT
-    assert server.process.poll() is None and "Traceback" not in server.log.read_text()
+    assert worker(server.process.pid) == pid and "Traceback" not in server.log.read_text()
 
 
 def test_an_offer_of_another_protocol_is_passed_over(server: Server):
@@ -102,9 +103,12 @@ def test_an_offer_of_another_protocol_is_passed_over(server: Server):
     assert talk(server.port, offering.replace(b"tiny-dcgan", b"none-dcgan")) == [404]
 
 
-@pytest.mark.parametrize("line", ["CONNECT example.org:443", "GET http://x:99999/", "GET http://["])
-def test_what_is_no_address_here_is_told(server: Server, line: str):
-    assert talk(server.port, f"{line} HTTP/1.1\r\nHost: x\r\n\r\n".encode()) == [400]
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("CONNECT example.org:443", 404), ("GET http://other/livez", 200), ("GET //livez", 404), ("GET http://[", 400)],
+)
+def test_a_target_that_is_no_path_is_answered(server: Server, line: str, expected: int):
+    assert talk(server.port, f"{line} HTTP/1.1\r\nHost: x\r\n\r\n".encode()) == [expected]
 
 
 def test_a_header_in_several_lines_is_a_list(server: Server):

@@ -49,18 +49,23 @@ def talk(port: int, *parts: bytes, patience: float = PATIENCE) -> list[int]:
 
 
 def statuses(received: bytes) -> list[int]:
-    """Of each reply in a stream of them. Every one must be well-formed, and an error a problem document."""
+    """Of each reply in a stream of them. Every one must be well-formed, and an error a problem document.
+
+    What is no HTTP is answered by the HTTP server: 400 or 431 without a body.
+    """
     found = []
     while received:
         head, end, received = received.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
-        status = re.fullmatch(r"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+", first)
+        status = re.fullmatch(r"HTTP/1\.[01] ([1-5][0-9][0-9]) [A-Za-z -]+", first)
         assert end and status, f"this is no reply: {head[:200]!r}"
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         length = int(headers.get("content-length", "0"))
         content, received = received[:length], received[length:]
         found.append(int(status[1]))
-        if found[-1] >= 400:
+        if found[-1] in (400, 431) and not length:
+            assert headers["connection"] == "close", head
+        elif found[-1] >= 400:
             assert headers["content-type"] == "application/problem+json", head
             document = json.loads(content)
             assert (document["status"], document["request_id"]) == (found[-1], headers["x-request-id"])

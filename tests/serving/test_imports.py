@@ -17,7 +17,7 @@ sys.meta_path.insert(0, Blocked())
 importlib.import_module({module!r})
 """
 TRAINING = {"torch", "torchvision", "onnx", "onnxscript", "torch_fidelity", "training"}
-HTTP = {"bentoml", "starlette", "uvicorn", "pydantic"}
+HTTP = {"bentoml", "granian", "starlette", "uvicorn", "pydantic", "prometheus_client"}
 ENGINE = ["latents", "repository", "runtime", "generation", "batcher", "images", "encoding"]
 
 
@@ -25,7 +25,8 @@ ENGINE = ["latents", "repository", "runtime", "generation", "batcher", "images",
     ("module", "blocked"),
     [
         ("serving.api.service", TRAINING),
-        ("serving.api.server", TRAINING),
+        ("serving.api.server", TRAINING | {"bentoml", "prometheus_client"}),  # it sets a variable for the latter first
+        ("serving.api.worker", TRAINING | {"bentoml"}),
         ("serving.__main__", TRAINING | HTTP | {"httpx2", "onnxruntime", "numpy"}),
         ("serving.client", TRAINING | HTTP | {"onnxruntime", "serving.engine"}),
         ("serving.bulk.command", TRAINING | HTTP | {"ray", "pyarrow", "serving.api"}),

@@ -11,6 +11,7 @@ import pytest
 
 import pictures
 from server import ROOT, Server, free_port, running
+from serving.api.web.pages import FOLDER
 
 CLIENTS = {
     "SyncHTTPClient": """
@@ -66,6 +67,12 @@ def test_a_service_in_the_same_process_gets_the_pictures(repository_folder: Path
     assert done.stdout == http.post("/v1/sample", json=body).content, done.stderr
 
 
+def test_the_served_schema_is_bentomls():
+    code = "import json; from serving.api.service import Ganymede; print(json.dumps(Ganymede.schema(), indent=1))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (FOLDER / "schema.json").read_text() == done.stdout, "make docs"
+
+
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_bentomls_own_clients_are_told_what_was_wrong(server: Server, kind: str):
     command = [sys.executable, "-c", CLIENTS[kind], server.url, "sample", repr({"n": 1000})]
@@ -94,7 +101,7 @@ def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
     image = {"Containerfile", "deploy/sbom.py", *(f"requirements/{name}.txt" for name in VARIANTS)}
     assert {name for name in packed if not name.startswith(("serving/", "models/"))} == {"bentofile.yaml", *image}
     kinds = {Path(name).suffix for name in packed if name.startswith("serving/")}
-    assert kinds == {".py", ".typed", ".html", ".css", ".js", ".svg"}
+    assert kinds == {".py", ".typed", ".html", ".css", ".js", ".json", ".svg"}
 
     port = free_port()
     serve = [BENTOML, "serve", "ganymede:latest", "--host", "127.0.0.1", "--port", str(port)]
