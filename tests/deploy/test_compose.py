@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.api import server as launch
+from serving.api import server
 from serving.api.settings import Settings
 from tools import needs
 
@@ -70,7 +70,7 @@ def test_the_service_has_time_to_drain():
     own = {name: value for name, value in service["environment"].items() if name.startswith("GANYMEDE_")}
     settings = Settings.from_environment(own)
     grace = int(service["stop_grace_period"].removesuffix("s"))
-    assert grace >= settings.drain + settings.timeout + launch.GRACE_SECONDS
+    assert grace >= settings.drain + settings.timeout + server.GRACE_SECONDS
 
 
 def test_what_is_mounted_is_there():

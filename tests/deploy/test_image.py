@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not IMAGE, reason="GANYMEDE_IMAGE names no image: `make image test-image`")
 
 BASE_MB = 125  # python:3.11-slim, unpacked; a stand-in may be larger, so what is ours is measured alone
-MOST_MB = 350
+MOST_MB = 375  # Granian's library alone has 22
 PICTURE = {"model": "stylegan-lite-critters", "seed": 7}
 
 
@@ -105,7 +105,7 @@ def test_a_start_compiles_nothing():
     code = (
         "import os, importlib.util as u\n"
         "roots = ['/opt/ganymede/lib/python3.11/site-packages/' + p for p in "
-        "('bentoml', 'starlette', 'numpy', 'onnxruntime', 'uvicorn')] + ['/app/serving']\n"
+        "('bentoml', 'starlette', 'numpy', 'onnxruntime', 'granian', 'prometheus_client')] + ['/app/serving']\n"
         "files = [os.path.join(d, f) for r in roots for d, _, fs in os.walk(r) for f in fs if f.endswith('.py')]\n"
         "print(len(files), [f for f in files if not os.path.exists(u.cache_from_source(f))])\n"
         "print(open(u.cache_from_source('/app/serving/__init__.py'), 'rb').read()[4:8])"
@@ -235,21 +235,22 @@ def test_killed_it_ends_with_an_error(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_again_and_again_ends_it_with_an_error(repository_folder: Path, tmp_path: Path):
-    kill = (
-        "import os\n"
-        "ids = [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid() and "
-        "b'spawn_main' in open(f'/proc/{p}/cmdline', 'rb').read()]\n"
-        "os.kill(max(ids), 9)"
+def test_a_worker_that_keeps_dying_ends_it_with_an_error(repository_folder: Path, tmp_path: Path):
+    """Twice within 5 s."""
+    kill_newest = (
+        "import os, signal\n"
+        "parents = {int(p): open(f'/proc/{p}/stat').read().rpartition(')')[2].split()[1] "
+        "for p in os.listdir('/proc') if p.isdigit()}\n"
+        "newest = max(pid for pid, parent in parents.items() if parent == '1')\n"
+        "os.kill(newest, signal.SIGKILL)\n"
+        "print(newest)"
     )
     with contained(tmp_path / "log.txt", "--workers", "2", repository=repository_folder) as container:
         container.wait_for_workers(2)
-        for death in range(1, 6):
-            container.exec(kill)
-            if death < 5:
-                container.wait_for_workers(2)
+        killed = container.exec(kill_newest)
+        wait(lambda: container.process.poll() is not None or container.exec(kill_newest) != killed, 20)
         assert container.process.wait(30) == 1
-    assert "5 workers in a row died within 60 s each: giving up" in (tmp_path / "log.txt").read_text()
+    assert "Worker crash loop detected, exiting" in (tmp_path / "log.txt").read_text()
 
 
 def test_it_writes_a_picture_without_a_server(picture: bytes, tmp_path: Path):

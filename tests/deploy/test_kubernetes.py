@@ -3,7 +3,6 @@
 Needs a `kubectl` with a Kustomize of today; where there is none these tests are left out, and say so.
 """
 
-import inspect
 import re
 import shutil
 import subprocess
@@ -16,12 +15,13 @@ import pytest
 import yaml
 
 import serving
+from deploy import settings_table
 from serving.__main__ import _parser
-from serving.api import server as launch
-from serving.api.endpoints import images as routes
-from serving.api.gate import MAX_BODY_BYTES
-from serving.api.settings import Settings
-from serving.api.telemetry.metrics import FAMILIES
+from serving.api import server
+from serving.api.app import create_app
+from serving.api.http.validation import MAX_BODY_BYTES
+from serving.api.settings import PREFIX, Settings
+from serving.api.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -125,7 +125,7 @@ def test_ports_and_paths_are_those_of_the_service(overlay: str):
 
 
 def paths() -> set[str]:
-    return {getattr(route, "path", "") for route in routes.app.routes}
+    return {getattr(route, "path", "") for route in create_app(Settings.from_environment({})).routes}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -148,7 +148,7 @@ def test_a_pod_has_time_to_drain(overlay: str):
     settings = Settings.from_environment({setting["name"]: setting["value"] for setting in served["env"]})
     sleep = served["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace >= sleep + settings.drain + settings.timeout + launch.GRACE_SECONDS + AIR
+    assert grace >= sleep + settings.drain + settings.timeout + server.GRACE_SECONDS + AIR
     probe = served["readinessProbe"]
     assert settings.drain >= probe["periodSeconds"] * probe["failureThreshold"], "or requests come when none are taken"
     liveness = served["livenessProbe"]
@@ -157,7 +157,7 @@ def test_a_pod_has_time_to_drain(overlay: str):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_its_settings_are_settings(overlay: str):
-    known = set(re.findall(r"^[A-Z_]{6,}", inspect.getdoc(inspect.getmodule(Settings)) or "", re.M))
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | settings_table.OTHERS.keys()
     assert {setting["name"] for setting in container(overlay)["env"]} <= known
 
 
@@ -211,7 +211,7 @@ def test_autoscalers_and_their_rules_ask_for_metrics_that_there_are():
     (trigger,) = of_kind("keda", "ScaledObject")["spec"]["triggers"]
     adapter = (FOLDER / "examples" / "prometheus-adapter.yaml").read_text()
     name = metric["pods"]["metric"]["name"]
-    assert FAMILIES[name][0] == "gauge"
+    assert f"# TYPE {name} gauge" in Metrics().render([]).decode()
     assert set(re.findall(r"ganymede_\w+", trigger["metadata"]["query"] + adapter)) == {name}
     assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
     hpa, scaled = of_kind("cpu", "HorizontalPodAutoscaler")["spec"], of_kind("keda", "ScaledObject")["spec"]

@@ -82,9 +82,8 @@ def up(replicas: Replicas) -> bool:
     return all(answered(server) > count for server, count in zip(replicas.servers, before, strict=True))
 
 
-def answered(server: Server) -> int:
-    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith('ganymede_requests_total{route="/v1/models"'))
+def answered(server: Server) -> float:
+    return server.metric("ganymede_requests_total", route="/v1/models")
 
 
 @pytest.mark.slow

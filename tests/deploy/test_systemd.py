@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.__main__ import _parser
-from serving.api import server as launch
+from serving.api import server
 from serving.api.settings import Settings
 from tools import needs
 
@@ -57,7 +57,12 @@ def test_little_is_exposed(installed: Path):
 
 def test_a_stop_may_take_as_long_as_a_drain():
     settings = Settings.from_environment({})
-    assert int(values("TimeoutStopSec")[0]) >= settings.drain + settings.timeout + launch.GRACE_SECONDS
+    assert int(values("TimeoutStopSec")[0]) >= settings.drain + settings.timeout + server.GRACE_SECONDS
+
+
+def test_a_stop_signals_the_supervisor_alone():
+    """Workers that get SIGTERM themselves end without a drain."""
+    assert values("KillMode") == ["mixed"]
 
 
 def test_the_command_is_one():
