@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import matrix_rate, memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from serving.engine.cpus import available_cpus
-from training import critters, data
+from training.datasets import critters, loaders
 from training.precision import precision_on
 from training.provenance import describe_device
 from training.recipe import Recipe, from_dict
@@ -94,7 +94,7 @@ def set_up(loop: str, job: Job) -> PlainLoop | Trainer:
     recipe, device = recipe_of(job.config), torch.device(job.device)
     if loop == "plain":
         return PlainLoop(recipe, job.folder, device, job.workers)
-    trainer = Trainer(recipe, data.load(recipe.data.name, job.folder, recipe.data.resolution), device)
+    trainer = Trainer(recipe, loaders.load(recipe.data.name, job.folder, recipe.data.resolution), device)
     if job.compile:
         trainer.generator.compile()
         trainer.discriminator.compile()

@@ -13,7 +13,8 @@ from PIL import Image
 
 from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
-from training import card, data, evaluate, gallery, recipe, samples
+from training import card, evaluate, gallery, recipe, samples
+from training.datasets import loaders
 from training.monitor import read_lines
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,7 @@ def test_clothes_are_drawn_by_the_name_that_was_asked_for():
     What a better one reads, class by class, is the card's figure, which is held to what that reads of real pictures.
     """
     model = MODELS["dcgan-fashion"]
-    sets = [data.load("fashion-mnist", ROOT / "tests" / "data", 28, split) for split in ("train", "test")]
+    sets = [loaders.load("fashion-mnist", ROOT / "tests" / "data", 28, split) for split in ("train", "test")]
     assert all(each.classes == model.classes for each in sets)
     real = np.concatenate([each.images.numpy() for each in sets]).reshape(-1, 28 * 28).astype(float)
     truth = np.concatenate([each.labels.numpy() for each in sets if each.labels is not None])

@@ -142,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, distributed, loop, monitor, recipe, run_state, trainer
+    from training import distributed, loop, monitor, recipe, run_state, trainer
+    from training.datasets import loaders
     from training.errors import TrainingError
     from training.pace import Pace
 
@@ -170,13 +171,13 @@ def _train(args: argparse.Namespace) -> int:
     if args.dry_run:
         from training.dry_run import describe
 
-        print(describe(chosen, data.extent(*source, count=chosen.data.count)))
+        print(describe(chosen, loaders.extent(*source, count=chosen.data.count)))
         return 0
     if pace and state is None:
         chosen = pace.begin(chosen)
     processes, device = distributed.launch(_device(args.device), args.devices)
     with processes.in_turn():  # what the first downloads or renders, the others find
-        dataset = data.load(*source, count=chosen.data.count)
+        dataset = loaders.load(*source, count=chosen.data.count)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
         from training.probe import FidProbe
@@ -271,10 +272,10 @@ def _card(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    from training import data
+    from training.datasets import loaders
 
     size = args.resolution or {"cifar10": 32, "critters": 64, "folder": 64, "npz": 64}.get(args.name, 28)
-    dataset = data.load(args.name, args.data, size, args.split, args.count)
+    dataset = loaders.load(args.name, args.data, size, args.split, args.count)
     channels, height, width = dataset.images.shape[1:]
     shape = f"{len(dataset):,} pictures, {channels} x {height} x {width}"
     print(f"{dataset.source.name}, {dataset.split}: {shape}, in {args.data}; {dataset.source.licence}")

@@ -8,7 +8,8 @@ import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, data, digits, lenet, likeness, reader, styles
+from training import card, digits, lenet, likeness, reader, styles
+from training.datasets import loaders
 from training.digits import judge_metrics
 from training.errors import TrainingError
 from training.figures import Figure
@@ -63,7 +64,7 @@ def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
         if subject.name == "stacked-mnist":
             n = digits.STACKED_SAMPLES
             by_name["modes"] = lambda: digits.mode_metrics(
-                runtime, judge, n, data.load(subject.name, subject.data_folder, digits.SIZE, "test", n)
+                runtime, judge, n, loaders.load(subject.name, subject.data_folder, digits.SIZE, "test", n)
             )
     if subject.model.classes and subject.labelled:
         by_name["classification"] = lambda: lenet.classification(subject)

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from training import data
-from training.data import Dataset
+from training.datasets import loaders
+from training.datasets.loaders import Dataset
 from training.errors import DataError
 
 SIZE = 2048
@@ -102,18 +102,18 @@ def _keep(parts: list[np.ndarray], path: Path) -> list[np.ndarray]:
 
 def real_features(name: str, folder: Path, resolution: int, n: int, extract: Extract) -> np.ndarray:
     """Features of the first `n` test pictures of a data set, or of as many as it has -> (n, 2048)."""
-    return dataset_features(data.load(name, folder, resolution, "test", n), name, folder, n, extract)
+    return dataset_features(loaders.load(name, folder, resolution, "test", n), name, folder, n, extract)
 
 
 def dataset_features(dataset: Dataset, name: str, folder: Path, n: int, extract: Extract) -> np.ndarray:
-    """Features of the first `n` pictures of a data set that data.load read from `folder`, or of all -> (n, 2048).
+    """Features of the first `n` pictures of a data set that loaders.load read from `folder`, or of all -> (n, 2048).
 
     Of a user's own set, which may be sorted by class, of `n` at even distances.
     """
     images = dataset.images
     n = min(n, len(images))
     resolution = images.shape[-1]
-    if name in data.SOURCES:
+    if name in loaders.SOURCES:
         key = f"{name}-{resolution}-{dataset.split}"
     else:  # two folders may have one name, and either may change: the key is what is in the pictures
         images = images[torch.arange(n) * len(images) // n]
@@ -127,4 +127,4 @@ def dataset_features(dataset: Dataset, name: str, folder: Path, n: int, extract:
 
 def cache_folder(name: str, folder: Path) -> Path:
     """Where features are kept: in the data folder, or beside a user's own set."""
-    return (folder if name in data.SOURCES else folder.parent) / "features"
+    return (folder if name in loaders.SOURCES else folder.parent) / "features"

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import data, metrics, samples
+from training import metrics, samples
+from training.datasets import loaders
 from training.figures import Figure, Floor, figure
 from training.subject import Subject
 
@@ -47,7 +48,7 @@ def classification(subject: Subject) -> list[Figure]:
     """
     model, train = subject.model, subject.train
     assert model.classes is not None and train.labels is not None
-    test = data.load(subject.name, subject.data_folder, subject.resolution, "test")
+    test = loaders.load(subject.name, subject.data_folder, subject.resolution, "test")
     n = min(MOST, len(train))
     parts = [samples.generate(subject.runtime, start, min(PART, n - start)) for start in range(0, n, PART)]
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
@@ -90,7 +91,7 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images)).split(BATCH):
-                loss = F.cross_entropy(network(data.to_unit(images[batch])), labels[batch])
+                loss = F.cross_entropy(network(loaders.to_unit(images[batch])), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -100,4 +101,4 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
 @torch.no_grad()
 def read(network: LeNet, images: Tensor) -> np.ndarray:
     """images (N, C, R, R) uint8 -> (N,) the classes it takes them for."""
-    return torch.cat([network(data.to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()
+    return torch.cat([network(loaders.to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()

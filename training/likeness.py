@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from serving.engine import images
-from training import data, features, metrics, samples
+from training import features, metrics, samples
+from training.datasets import loaders
 from training.figures import Figure, Floor, figure
 from training.subject import Subject
 
@@ -179,7 +180,7 @@ def protocol(subject: Subject, how: str = "") -> str:
 
 def reference(subject: Subject) -> str:
     """The pictures that samples are compared with."""
-    which = "first" if subject.name in data.SOURCES else "evenly spaced"
+    which = "first" if subject.name in loaders.SOURCES else "evenly spaced"
     return f"{subject.test.source.name} {subject.test.split}, {which} {len(subject.test)}"
 
 

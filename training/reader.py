@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training import checkpoint, critters, data
+from training import checkpoint
+from training.datasets import critters, loaders
 
 TRAIN, HELD_OUT = 50_000, 2_500  # critters to train on and to be tested on
 EPOCHS = 8
@@ -69,9 +70,9 @@ def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = H
         kept = checkpoint.load(path)
         network.load_state_dict(kept["network"])
         return Reader(network.eval(), kept["accuracy"], kept["confidence"])
-    images = data.load("critters", folder, resolution, "train", train).images
+    images = loaders.load("critters", folder, resolution, "train", train).images
     _train(network, images, torch.from_numpy(critters.cached_attributes(folder, "train", train)))
-    unseen = data.load("critters", folder, resolution, "test", held_out).images.permute(0, 2, 3, 1).numpy()
+    unseen = loaders.load("critters", folder, resolution, "test", held_out).images.permute(0, 2, 3, 1).numpy()
     values, confidences = _read(network, unseen)
     right = values == critters.cached_attributes(folder, "test", held_out)  # (N, 7)
     known = {"accuracy": _by_attribute(right), "confidence": _by_attribute(confidences)}
@@ -89,7 +90,7 @@ def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
     with tqdm(total=EPOCHS * len(images), desc="training the reader of critters", unit="img") as bar:
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images), generator=generator).split(BATCH):
-                logits = network(_worn(data.to_unit(images[batch]), generator))
+                logits = network(_worn(loaders.to_unit(images[batch]), generator))
                 loss = torch.stack(
                     [F.cross_entropy(part, attributes[batch, k]) for k, part in enumerate(logits.split(_sizes(), 1))]
                 ).sum()
@@ -115,7 +116,7 @@ def _read(network: Network, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarra
     confidences, values = [], []
     for start in range(0, len(pictures), READ_BATCH):
         part = np.ascontiguousarray(pictures[start : start + READ_BATCH].transpose(0, 3, 1, 2))
-        logits = network(data.to_unit(torch.from_numpy(part))).split(_sizes(), 1)
+        logits = network(loaders.to_unit(torch.from_numpy(part))).split(_sizes(), 1)
         best = [each.softmax(dim=1).max(dim=1) for each in logits]
         confidences.append(torch.stack([each.values for each in best], dim=1))
         values.append(torch.stack([each.indices for each in best], dim=1))

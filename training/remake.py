@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from training import recipe
-from training.data import SOURCES
+from training.datasets.loaders import SOURCES
 from training.errors import RecipeError
 from training.recipe import Recipe
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from training import critters, likeness, metrics, reader, samples
+from training import likeness, metrics, reader, samples
+from training.datasets import critters
 from training.figures import Figure, Floor, figure
 from training.samples import Styles
 from training.subject import Subject

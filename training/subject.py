@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from serving.engine.runtime import Runtime
-from training import data, features, samples
-from training.data import Dataset
+from training import features, samples
+from training.datasets import loaders
+from training.datasets.loaders import Dataset
 from training.errors import DataError, TrainingError
 
 LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours
@@ -119,7 +120,7 @@ class Subject:
         return features.inception_extractor(self.inception, self.device)
 
     def _load(self, split: str, count: int | None) -> Dataset:
-        found = data.load(self.name, self.data_folder, self.resolution, split, count)
+        found = loaders.load(self.name, self.data_folder, self.resolution, split, count)
         if found.channels != self.model.image.channels:
             raise DataError(
                 f"{self.data_folder}: pictures of {found.channels} channels, where {self.model.id} makes "

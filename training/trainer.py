@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
 from training import augment, ema, regularizers
-from training.data import Dataset, Order, at_stage, flip_horizontally, mirrored, to_uint8, to_unit
+from training.datasets.loaders import Dataset, Order, at_stage, flip_horizontally, mirrored, to_uint8, to_unit
 from training.distributed import Processes
 from training.errors import DataError
 from training.graphs import Graphs

@@ -13,8 +13,9 @@ from serving.engine import generation
 from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, critters, gallery, reader, samples, styles
+from training import card, gallery, reader, samples, styles
 from training.__main__ import main
+from training.datasets import critters
 from training.figures import Figure, Floor, figure
 
 

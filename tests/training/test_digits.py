@@ -7,27 +7,28 @@ import pytest
 import torch
 
 from memorisers import memoriser
-from training import data, digits
+from training import digits
+from training.datasets import loaders
 
 DATA = Path(__file__).parents[1] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
 
 
 @pytest.fixture(scope="module")
-def real_digits() -> data.Dataset:
-    return data.load("mnist", DATA, 28, "test")
+def real_digits() -> loaders.Dataset:
+    return loaders.load("mnist", DATA, 28, "test")
 
 
 @pytest.fixture(scope="module")
 def read_well() -> dict[int, torch.Tensor]:
     """Two real pictures of each digit, which the judge reads as what they are."""
-    train = data.load("mnist", DATA, 28, "train")
+    train = loaders.load("mnist", DATA, 28, "train")
     assert train.labels is not None
     right = torch.from_numpy(digits.digit_reader(JUDGE)(train.images.permute(0, 2, 3, 1).numpy())) == train.labels
     return {digit: train.images[right & (train.labels == digit)][:2] for digit in range(10)}
 
 
-def test_the_judge_reads_real_digits(real_digits: data.Dataset):
+def test_the_judge_reads_real_digits(real_digits: loaders.Dataset):
     predicted = digits.digit_reader(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
     assert real_digits.labels is not None and (predicted == real_digits.labels.numpy()).mean() >= 63 / 64
 
@@ -38,7 +39,7 @@ def test_planes_are_read_as_hundreds_tens_and_ones(read_well: dict[int, torch.Te
 
 
 def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_pictures(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: data.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
 ):
     """Asked for a 4 it gives a 9, and for a 9 a 4."""
     shown = [read_well[{4: 9, 9: 4}.get(digit, digit)] for digit in range(10)]
@@ -55,7 +56,7 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
 
 
 def test_a_model_without_classes_is_asked_for_its_rarest_digit(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: data.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
 ):
     nines_alone = memoriser(tmp_path / "nines", read_well[9].numpy(), "mnist")
     (share,) = digits.judge_metrics(nines_alone, JUDGE, 3, real_digits)
@@ -66,7 +67,7 @@ def test_a_model_without_classes_is_asked_for_its_rarest_digit(
 
 
 def test_the_inception_score_counts_the_digits_that_a_model_shows(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: data.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
 ):
     two = memoriser(tmp_path / "two", torch.cat([read_well[0][:1], read_well[1][:1]]).numpy(), "mnist")
     (score,) = digits.score_metrics(two, JUDGE, 400, real_digits)
@@ -81,7 +82,7 @@ def test_modes_of_stacked_digits_are_counted(
     triples = [(0, 0, 0), (0, 0, 0), (1, 2, 3), (3, 2, 1)]  # four pictures of three modes, one of them twice as often
     pictures = torch.stack([torch.cat([read_well[digit][0] for digit in triple]) for triple in triples])
     runtime = memoriser(tmp_path / "stacked", pictures.numpy(), "stacked-mnist")
-    real = data.load("stacked-mnist", DATA, 28, "test", 100)
+    real = loaders.load("stacked-mnist", DATA, 28, "test", 100)
     modes, kl = digits.mode_metrics(runtime, JUDGE, 200, real)
     assert modes["value"] == 3 and modes["samples"] == 200
     assert kl["value"] == pytest.approx(np.log(1000) - 1.5 * np.log(2), abs=0.05)

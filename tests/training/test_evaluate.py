@@ -12,7 +12,8 @@ from PIL import Image
 from memorisers import memoriser
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, data, digits, evaluate, features, likeness, metrics, samples
+from training import card, digits, evaluate, features, likeness, metrics, samples
+from training.datasets import loaders
 from training.errors import DataError, TrainingError
 from training.features import Extract
 from training.subject import Subject
@@ -47,7 +48,7 @@ def data_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
     """A model that knows the first 60 training pictures by heart, and makes nothing else."""
-    train = data.load("mnist", DATA, 28, count=60)
+    train = loaders.load("mnist", DATA, 28, count=60)
     return memoriser(tmp_path / "memoriser", train.images.numpy(), "mnist").model.folder
 
 
@@ -87,7 +88,7 @@ def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_trai
     pictures, _ = samples.generate(Runtime(load_model(model_folder)), 0, 60)
     made = projections_for_inception(pictures)
     train, test = (
-        projections_for_inception(data.load("mnist", DATA, 28, split).images.permute(0, 2, 3, 1).numpy())
+        projections_for_inception(loaders.load("mnist", DATA, 28, split).images.permute(0, 2, 3, 1).numpy())
         for split in ("train", "test")
     )
     for name, x in (("value", made), ("floor", train[:60])):
@@ -114,7 +115,7 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_found_out_and_shown(model_
 
 
 def test_mirrored_copies_are_copies_where_the_model_saw_mirrored_pictures(tmp_path: Path, data_folder: Path):
-    train = data.load("mnist", DATA, 28, count=30).images
+    train = loaders.load("mnist", DATA, 28, count=30).images
     values = {}
     for mirrored in (False, True):
         folder = tmp_path / f"mirrored-{int(mirrored)}"
@@ -151,7 +152,7 @@ def test_fid_against_the_training_set_is_of_as_many_pictures_as_that_has(
     model_folder: Path, data_folder: Path, projections_for_inception: Extract
 ):
     (found,) = evaluate.evaluate(model_folder, data_folder, samples=40, metrics=["fid_train"], device="cpu")
-    train = data.load("mnist", DATA, 28).images.permute(0, 2, 3, 1).numpy()
+    train = loaders.load("mnist", DATA, 28).images.permute(0, 2, 3, 1).numpy()
     made = samples.generate(Runtime(load_model(model_folder)), 0, len(train))[0]
     expected = metrics.fid(*map(projections_for_inception, (made, train)))
     assert found["value"] == pytest.approx(expected, rel=1e-6)
@@ -160,7 +161,7 @@ def test_fid_against_the_training_set_is_of_as_many_pictures_as_that_has(
 
 
 def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_search_for_copies(tmp_path: Path):
-    pictures = data.load("mnist", DATA, 28, count=40).images.numpy()
+    pictures = loaders.load("mnist", DATA, 28, count=40).images.numpy()
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
     figures = evaluate.evaluate(folder, tmp_path / "mine.npz", samples=40, reference=40, judge=JUDGE, device="cpu")
@@ -171,7 +172,7 @@ def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_se
 
 
 def test_data_of_other_channels_than_the_models_are_refused(tmp_path: Path):
-    pictures = data.load("mnist", DATA, 28, count=4).images.numpy()
+    pictures = loaders.load("mnist", DATA, 28, count=4).images.numpy()
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures.repeat(3, axis=1), "npz").model.folder
     with pytest.raises(DataError, match=r"mine.npz: pictures of 1 channels, where memoriser makes 3"):
@@ -186,7 +187,7 @@ def test_too_few_pictures_are_refused_by_name(model_folder: Path, data_folder: P
 
 
 def test_an_own_set_of_too_few_pictures_is_refused(tmp_path: Path):
-    pictures = data.load("mnist", DATA, 28, count=4).images.numpy()
+    pictures = loaders.load("mnist", DATA, 28, count=4).images.numpy()
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
     with pytest.raises(DataError, match=r"mine.npz: 4 pictures; at least 10 are needed to compare with"):
@@ -206,7 +207,7 @@ def test_a_style_model_has_path_lengths_in_z_and_in_w(repository_folder: Path, t
 
 
 def test_a_confusion_table_is_shown_with_its_classes(tmp_path: Path, data_folder: Path):
-    train = data.load("mnist", DATA, 28)
+    train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == digit][:4] for digit in range(10)])
     folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder
@@ -223,7 +224,7 @@ def test_what_is_least_real_is_shown_with_its_addresses(
     (found,) = evaluate.evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu", metrics=["realism"])
     runtime = Runtime(load_model(model_folder))
     made, _ = samples.generate(runtime, 0, 60)
-    test = data.load("mnist", DATA, 28, "test").images.permute(0, 2, 3, 1).numpy()
+    test = loaders.load("mnist", DATA, 28, "test").images.permute(0, 2, 3, 1).numpy()
     scores = metrics.realism(projections_for_inception(made), projections_for_inception(test))
     worst = [each["address"][1] for each in found["shown"]]
     assert [each["address"] for each in found["shown"]] == [[samples.SEED, i] for i in dict.fromkeys(worst)]
@@ -237,7 +238,7 @@ def test_what_is_least_real_is_shown_with_its_addresses(
 
 def test_digits_that_are_misread_are_shown_with_what_was_read(tmp_path: Path, data_folder: Path):
     """A model that makes the next digit: all are misread."""
-    train = data.load("mnist", DATA, 28)
+    train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == (digit + 1) % 10][:4] for digit in range(10)])
     folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder

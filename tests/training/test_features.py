@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from training import data, features
+from training import features
+from training.datasets import loaders
 from training.errors import DataError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -80,7 +81,7 @@ def test_the_extractor_computes_with_cudnn_in_float32(monkeypatch: pytest.Monkey
 def test_features_of_a_known_set_are_kept_by_its_name_size_and_split(tmp_path: Path):
     (tmp_path / "MNIST").symlink_to(DATA / "MNIST")
     found = features.real_features("mnist", tmp_path, 14, 40, means)
-    test = data.load("mnist", tmp_path, 14, "test")
+    test = loaders.load("mnist", tmp_path, 14, "test")
     expected = test.images.reshape(64, -1).float().mean(dim=1).numpy()
     np.testing.assert_allclose(found[:, 0], expected[:40], rtol=1e-5)
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["mnist-14-test.npy"]
@@ -102,7 +103,7 @@ def test_features_of_a_users_set_follow_its_pictures_and_are_kept_beside_it(tmp_
 
 @pytest.mark.skipif(not INCEPTION.is_file(), reason="the weights of Inception are not in data/")
 def test_grey_pictures_have_the_features_of_their_rgb_copies_whatever_the_batch():
-    grey = data.load("mnist", DATA, 28, "test").images[:3].permute(0, 2, 3, 1).numpy()
+    grey = loaders.load("mnist", DATA, 28, "test").images[:3].permute(0, 2, 3, 1).numpy()
     extract = features.inception_extractor(INCEPTION, "cpu")
     found = extract(grey)
     assert found.shape == (3, 2048) and found.dtype == np.float32 and found.std() > 0.1

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from memorisers import memoriser
-from training import data, digits, lenet
+from training import digits, lenet
+from training.datasets import loaders
 from training.subject import Subject
 
 DATA = Path(__file__).parents[1] / "data"
@@ -15,7 +16,7 @@ DATA = Path(__file__).parents[1] / "data"
 @pytest.fixture
 def sorted_digits() -> torch.Tensor:
     """16 training pictures of each digit, the zeros first. (160, 1, 28, 28) uint8"""
-    train = data.load("mnist", DATA, 28)
+    train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     return torch.cat([train.images[train.labels == digit][:16] for digit in range(10)])
 

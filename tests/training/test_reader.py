@@ -9,7 +9,8 @@ import pytest
 import resvg_py
 from PIL import Image, ImageColor
 
-from training import critters, reader
+from training import reader
+from training.datasets import critters
 
 
 def colour(name: str, index: int) -> np.ndarray:

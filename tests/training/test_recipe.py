@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training import data, recipe
+from training import recipe
+from training.datasets import loaders
 from training.errors import RecipeError
 
 
@@ -19,7 +20,7 @@ def refusal(name: str, *overrides: str) -> str:
 def test_every_shipped_recipe_is_read_and_names_itself(name: str):
     loaded = recipe.load(name)
     assert loaded.id == name
-    assert loaded.data.name in data.NAMES
+    assert loaded.data.name in loaders.NAMES
     assert recipe.from_dict(loaded.as_dict()) == loaded  # what a checkpoint holds is the recipe
 
 

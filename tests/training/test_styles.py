@@ -10,7 +10,8 @@ from serving.engine import generation
 from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import critters, features, metrics, reader, samples, styles
+from training import features, metrics, reader, samples, styles
+from training.datasets import critters
 from training.subject import Subject
 
 

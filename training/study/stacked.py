@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import data, digits
-from training.data import Dataset
+from training import digits
+from training.datasets import loaders
+from training.datasets.loaders import Dataset
 from training.metrics import modes_and_kl
 from training.trainer import Trainer
 
@@ -20,7 +21,7 @@ KEPT = 16  # pictures
 
 @functools.cache
 def dataset(folder: Path) -> Dataset:
-    return data.load("stacked-mnist", folder, digits.SIZE)
+    return loaders.load("stacked-mnist", folder, digits.SIZE)
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np
     modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):
         z = torch.randn(min(BATCH, samples - start), job.recipe.network.latent_size, generator=source)
-        pictures = data.to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
+        pictures = loaders.to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
         kept = kept if start else pictures[:KEPT]
         modes.append(read(pictures))
     found, kl = modes_and_kl(np.concatenate(modes), MODES)

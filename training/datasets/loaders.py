@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training import arrays, critters, pictures
+from training.datasets import critters, image_folder, npz
 from training.errors import DataError
 
 MAX_RESOLUTION = 1024  # as far as Karras et al. 2018 went
@@ -130,11 +130,14 @@ def _own(name: str, path: Path, resolution: int, split: str, count: int | None) 
     )
     if name == "folder":
         divided = (path / "train").is_dir() and (path / "test").is_dir()
-        if divided and len({pictures.class_folders(pictures.find(path / part))[1] for part in ("train", "test")}) > 1:
+        if (
+            divided
+            and len({image_folder.class_folders(image_folder.find(path / part))[1] for part in ("train", "test")}) > 1
+        ):
             raise DataError(f"{path}: `train` and `test` must have the same class folders.")
-        images, labels, classes = pictures.load(path / split if divided else path, resolution, count)
+        images, labels, classes = image_folder.load(path / split if divided else path, resolution, count)
         return Dataset(images, labels, classes, source, split if divided else "all")
-    images, labels, classes = arrays.load(path)
+    images, labels, classes = npz.load(path)
     if count is not None and count < len(images):
         chosen = torch.arange(count) * len(images) // count
         images, labels = images[chosen], None if labels is None else labels[chosen]
@@ -186,10 +189,10 @@ def _idx(path: Path, read: Callable[[str], Tensor]) -> Tensor:
 
 
 def _cifar10(folder: Path, split: str) -> Parts:
-    """From `cifar10-<split>.npz` where that is there, as arrays.load reads it, else from torchvision's files."""
+    """From `cifar10-<split>.npz` where that is there, as npz.load reads it, else from torchvision's files."""
     packed = folder / f"cifar10-{split}.npz"
     if packed.is_file():
-        return *arrays.load(packed)[:2], CIFAR10_CLASSES
+        return *npz.load(packed)[:2], CIFAR10_CLASSES
     from torchvision.datasets import CIFAR10
 
     try:

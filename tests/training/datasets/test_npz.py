@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import data
+from training.datasets import loaders
 from training.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
@@ -27,7 +27,7 @@ LABELS = np.array([2, 0, 1, 2, 0, 1])
 )
 def test_every_order_of_axes_is_read(stored: np.ndarray, expected: np.ndarray, tmp_path: Path):
     np.savez_compressed(tmp_path / "x.npz", images=stored)
-    dataset = data.load("npz", tmp_path / "x.npz", 8)
+    dataset = loaders.load("npz", tmp_path / "x.npz", 8)
     assert dataset.images.is_contiguous() and dataset.labels is None and dataset.classes is None
     np.testing.assert_array_equal(dataset.images.numpy(), expected)
     assert (dataset.source.name, dataset.split) == ("x.npz", "all")
@@ -36,24 +36,24 @@ def test_every_order_of_axes_is_read(stored: np.ndarray, expected: np.ndarray, t
 def test_labels_and_their_names_come_along(tmp_path: Path):
     path = tmp_path / "x.npz"
     np.savez(path, images=IMAGES, labels=LABELS.astype(np.uint8), classes=np.array(["a", "b", "c"]))
-    dataset = data.load("npz", path, 8)
+    dataset = loaders.load("npz", path, 8)
     assert dataset.labels is not None and dataset.labels.dtype == torch.int64
     assert dataset.labels.tolist() == LABELS.tolist() and dataset.classes == ("a", "b", "c")
     np.savez(path, images=IMAGES, labels=LABELS)
-    assert data.load("npz", path, 8).classes == ("0", "1", "2")
+    assert loaders.load("npz", path, 8).classes == ("0", "1", "2")
 
 
 def test_a_count_is_spread_over_the_file(tmp_path: Path):
     np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.sort(LABELS))
-    dataset = data.load("npz", tmp_path / "x.npz", 8, count=3)
+    dataset = loaders.load("npz", tmp_path / "x.npz", 8, count=3)
     assert dataset.labels is not None and dataset.labels.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(dataset.images.numpy(), IMAGES[::2])
 
 
 def test_another_resolution_is_resized(tmp_path: Path):
     np.savez(tmp_path / "x.npz", images=IMAGES)
-    dataset = data.load("npz", tmp_path / "x.npz", 4)
-    assert torch.equal(dataset.images, data.resize(torch.from_numpy(IMAGES), 4))
+    dataset = loaders.load("npz", tmp_path / "x.npz", 4)
+    assert torch.equal(dataset.images, loaders.resize(torch.from_numpy(IMAGES), 4))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_arrays_that_cannot_be_used_are_refused(arrays: dict[str, np.ndarray], m
     path = tmp_path / "x.npz"
     np.savez(path, allow_pickle=True, **arrays)
     with pytest.raises(DataError) as error:
-        data.load("npz", path, 8)
+        loaders.load("npz", path, 8)
     assert str(error.value).startswith(str(path)) and message in str(error.value)
 
 
@@ -118,5 +118,5 @@ def test_what_is_no_npz_file_is_refused(spoil, message: str, tmp_path: Path):
     path = tmp_path / "x.npz"
     spoil(path)
     with pytest.raises(DataError) as error:
-        data.load("npz", path, 8)
+        loaders.load("npz", path, 8)
     assert str(error.value).startswith(str(path)) and message in str(error.value)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from training import critters, data
+from training.datasets import critters, loaders
 from training.errors import DataError
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 def test_mnist_is_read_from_torchvisions_layout():
-    train, test = data.load("mnist", DATA, 28), data.load("mnist", DATA, 28, "test")
+    train, test = loaders.load("mnist", DATA, 28), loaders.load("mnist", DATA, 28, "test")
     assert train.images.shape == (256, 1, 28, 28) and train.images.dtype == torch.uint8
     assert train.labels is not None and train.labels[:5].tolist() == [5, 0, 4, 1, 9]  # the set's known beginning
     assert test.labels is not None and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
@@ -26,7 +26,7 @@ def test_mnist_is_read_from_torchvisions_layout():
 
 
 def test_fashion_mnist_has_the_names_of_its_clothes():
-    train, test = data.load("fashion-mnist", DATA, 28), data.load("fashion-mnist", DATA, 28, "test")
+    train, test = loaders.load("fashion-mnist", DATA, 28), loaders.load("fashion-mnist", DATA, 28, "test")
     assert train.images.shape == (16, 1, 28, 28) and test.images.shape == (8, 1, 28, 28)
     assert train.labels is not None and train.classes is not None
     assert [train.classes[k] for k in train.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
@@ -50,7 +50,7 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     for k, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
         content = {"data": pixels[4 * k : 4 * k + 4].reshape(4, 3072), "labels": [k, 9, 8, 7]}
         batches.append([name, write(name, content)])
-    md5 = write("batches.meta", {"label_names": list(data.CIFAR10_CLASSES)})
+    md5 = write("batches.meta", {"label_names": list(loaders.CIFAR10_CLASSES)})
     monkeypatch.setattr(CIFAR10, "train_list", batches[:2])
     monkeypatch.setattr(CIFAR10, "test_list", batches[2:])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5})
@@ -59,54 +59,54 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def test_cifar10_is_read_from_torchvisions_layout(cifar10: np.ndarray, tmp_path: Path):
-    train, test = data.load("cifar10", tmp_path, 32), data.load("cifar10", tmp_path, 32, "test")
+    train, test = loaders.load("cifar10", tmp_path, 32), loaders.load("cifar10", tmp_path, 32, "test")
     np.testing.assert_array_equal(train.images.numpy(), cifar10[:8])
     np.testing.assert_array_equal(test.images.numpy(), cifar10[8:])
     assert train.labels is not None and train.labels.tolist() == [0, 9, 8, 7, 1, 9, 8, 7]
     assert train.classes is not None and train.classes[6] == "frog" and len(train.classes) == 10
 
 
-@pytest.mark.parametrize("name", [*data.EXTENTS, "npz"])
+@pytest.mark.parametrize("name", [*loaders.EXTENTS, "npz"])
 def test_the_extent_is_that_of_what_is_loaded(name: str, cifar10: np.ndarray, tmp_path: Path):
     folder, size = (tmp_path, 32) if name in ("cifar10", "critters") else (DATA, 28)
     if name == "npz":
         folder = tmp_path / "own.npz"
         np.savez(folder, images=cifar10, labels=np.arange(12) % 5)
-    loaded = data.load(name, folder, size, count=8)
+    loaded = loaders.load(name, folder, size, count=8)
     classes = len(loaded.classes) if loaded.classes else None
-    assert data.extent(name, folder, size, 8) == data.Extent(len(loaded), loaded.channels, classes)
+    assert loaders.extent(name, folder, size, 8) == loaders.Extent(len(loaded), loaded.channels, classes)
 
 
 def test_what_is_known_is_neither_downloaded_nor_rendered(tmp_path: Path):
-    assert {name: data.extent(name, tmp_path, 28).pictures for name in data.EXTENTS} == {
+    assert {name: loaders.extent(name, tmp_path, 28).pictures for name in loaders.EXTENTS} == {
         "mnist": 60_000,
         "fashion-mnist": 60_000,
         "cifar10": 50_000,
         "stacked-mnist": 128_000,
         "critters": 50_000,
     }
-    assert data.extent("mnist", tmp_path, 28, count=100_000).pictures == 60_000  # there are no more
-    assert data.extent("critters", tmp_path, 28, count=100_000).pictures == 100_000
+    assert loaders.extent("mnist", tmp_path, 28, count=100_000).pictures == 60_000  # there are no more
+    assert loaders.extent("critters", tmp_path, 28, count=100_000).pictures == 100_000
     assert not list(tmp_path.iterdir())
 
 
 def test_cifar10_is_also_read_from_npz_files(tmp_path: Path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar10-test.npz", images=pixels, labels=np.arange(4))
-    test = data.load("cifar10", tmp_path, 32, "test")
+    test = loaders.load("cifar10", tmp_path, 32, "test")
     np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), pixels)
-    assert test.classes == data.CIFAR10_CLASSES and test.source.name == "CIFAR-10"
+    assert test.classes == loaders.CIFAR10_CLASSES and test.source.name == "CIFAR-10"
 
 
 def test_a_damaged_cifar10_that_cannot_be_downloaded_again_is_named(cifar10: np.ndarray, tmp_path: Path):
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
     with pytest.raises(DataError, match=r"CIFAR-10 is not whole in .*cifar-10-batches-py and could not be downloaded"):
-        data.load("cifar10", tmp_path, 32)
+        loaders.load("cifar10", tmp_path, 32)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_stacked_mnist_is_three_digits_and_says_which(split: str):
-    digits, stacked = data.load("mnist", DATA, 28, split), data.load("stacked-mnist", DATA, 28, split, count=500)
+    digits, stacked = loaders.load("mnist", DATA, 28, split), loaders.load("stacked-mnist", DATA, 28, split, count=500)
     assert digits.labels is not None and stacked.labels is not None and stacked.images.shape == (500, 3, 28, 28)
     known = {image.numpy().tobytes(): int(k) for image, k in zip(digits.images, digits.labels, strict=True)}
     for image, label in zip(stacked.images, stacked.labels, strict=True):
@@ -116,35 +116,35 @@ def test_stacked_mnist_is_three_digits_and_says_which(split: str):
 
 
 def test_stacked_mnist_is_the_same_every_time_and_as_large_as_asked():
-    few, more = (data.load("stacked-mnist", DATA, 7, count=count) for count in (100, 300))
+    few, more = (loaders.load("stacked-mnist", DATA, 7, count=count) for count in (100, 300))
     assert torch.equal(few.images, more.images[:100]) and few.labels is not None and more.labels is not None
     assert more.labels[:4].tolist() == [952, 11, 974, 103]
-    assert len(data.load("stacked-mnist", DATA, 2)) == 128_000
-    sizes_agree = data.resize(data.load("stacked-mnist", DATA, 28, count=100).images, 7)
+    assert len(loaders.load("stacked-mnist", DATA, 2)) == 128_000
+    sizes_agree = loaders.resize(loaders.load("stacked-mnist", DATA, 28, count=100).images, 7)
     assert torch.equal(few.images, sizes_agree)
 
 
 def test_critters_are_rendered_once_and_are_the_same_pixels_every_time(tmp_path: Path):
-    first = data.load("critters", tmp_path, 64, count=3)
+    first = loaders.load("critters", tmp_path, 64, count=3)
     (cache,) = tmp_path.iterdir()
     stamp = cache.stat().st_mtime_ns
-    again = data.load("critters", tmp_path, 64, count=3)
+    again = loaders.load("critters", tmp_path, 64, count=3)
     assert cache.stat().st_mtime_ns == stamp
     assert torch.equal(first.images, again.images)
     np.testing.assert_array_equal(first.images[2].permute(1, 2, 0).numpy(), critters.render(2))
-    held_out = data.load("critters", tmp_path, 64, "test", count=3)
+    held_out = loaders.load("critters", tmp_path, 64, "test", count=3)
     np.testing.assert_array_equal(held_out.images[0].permute(1, 2, 0).numpy(), critters.render(critters.HELD_OUT))
 
 
 def test_a_smaller_resolution_is_the_mean_of_each_block():
     images = torch.tensor([[0, 10], [20, 30]], dtype=torch.uint8).repeat(1, 1, 2, 2)
-    assert data.resize(images, 2).flatten().tolist() == [15, 15, 15, 15]
+    assert loaders.resize(images, 2).flatten().tolist() == [15, 15, 15, 15]
 
 
 @pytest.mark.parametrize("resolution", [20, 32])
 def test_a_resolution_that_does_not_divide_is_pillows_bicubic(resolution: int):
-    images = data.load("mnist", DATA, 28, count=20).images
-    ours = data.resize(images, resolution)
+    images = loaders.load("mnist", DATA, 28, count=20).images
+    ours = loaders.resize(images, resolution)
     for image, small in zip(images, ours, strict=True):
         size = (resolution, resolution)
         reference = np.asarray(Image.fromarray(image[0].numpy()).resize(size, Image.Resampling.BICUBIC))
@@ -156,7 +156,7 @@ def test_a_resolution_that_does_not_divide_is_pillows_bicubic(resolution: int):
 def test_a_smaller_resolution_does_not_alias():
     """A checkerboard of single pixels is grey from afar; a filter of fixed width would show bars."""
     board = (torch.arange(60)[:, None] + torch.arange(60)) % 2 * 255
-    small = data.resize(board.to(torch.uint8)[None, None], 16)[0, 0, 2:-2, 2:-2].float()
+    small = loaders.resize(board.to(torch.uint8)[None, None], 16)[0, 0, 2:-2, 2:-2].float()
     assert (small - 127.5).abs().max() <= 1
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_mnist_file_is_named(name: str, content: bytes, tmp_path: Path
     path = idx_copy(tmp_path) / name
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
-        data.load("mnist", tmp_path, 28)
+        loaders.load("mnist", tmp_path, 28)
     assert str(error.value) == f"{path} is damaged or cannot be read: delete it, and it is downloaded again."
 
 
@@ -179,7 +179,7 @@ def test_a_truncated_mnist_file_is_named(tmp_path: Path):
     path = idx_copy(tmp_path) / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="train-images-idx3-ubyte is damaged"):
-        data.load("stacked-mnist", tmp_path, 28)
+        loaders.load("stacked-mnist", tmp_path, 28)
 
 
 @pytest.mark.parametrize("spoil", ["another length", "no digit"])
@@ -191,7 +191,7 @@ def test_labels_that_do_not_fit_are_refused(spoil: str, tmp_path: Path):
     else:
         labels.write_bytes(labels.read_bytes()[:-1] + b"\x0a")
     with pytest.raises(DataError) as error:
-        data.load("mnist", tmp_path, 28)
+        loaders.load("mnist", tmp_path, 28)
     assert f"{labels} does not fit train-images-idx3-ubyte: delete both" in str(error.value)
 
 
@@ -200,7 +200,7 @@ def test_a_set_that_cannot_be_downloaded_says_where_it_belongs(tmp_path: Path, m
 
     monkeypatch.setattr(FashionMNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     with pytest.raises(DataError) as error:
-        data.load("fashion-mnist", tmp_path, 28)
+        loaders.load("fashion-mnist", tmp_path, 28)
     where = tmp_path / "FashionMNIST" / "raw"
     assert str(error.value).startswith(f"FashionMNIST is not in {where} and could not be downloaded: ")
 
@@ -208,7 +208,7 @@ def test_a_set_that_cannot_be_downloaded_says_where_it_belongs(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("imagenet", DATA, 28), f"`data.name` (='imagenet') must be one of {', '.join(data.NAMES)}."),
+        (("imagenet", DATA, 28), f"`data.name` (='imagenet') must be one of {', '.join(loaders.NAMES)}."),
         (("mnist", DATA, 0), "`data.resolution` (=0) must be between 1 and 1024."),
         (("mnist", DATA, 1025), "`data.resolution` (=1025) must be between 1 and 1024."),
         (("mnist", DATA, 28, "train", 1), "`data.count` (=1) must be at least 2."),
@@ -217,12 +217,12 @@ def test_a_set_that_cannot_be_downloaded_says_where_it_belongs(tmp_path: Path, m
 )
 def test_data_that_cannot_be_is_refused(arguments: tuple, message: str):
     with pytest.raises(DataError) as error:
-        data.load(*arguments)
+        loaders.load(*arguments)
     assert message in str(error.value)
 
 
 def test_every_epoch_shows_every_picture_once_in_another_order():
-    order = data.Order(10, seed=3)
+    order = loaders.Order(10, seed=3)
     stream = torch.cat([order.batch(k, 4) for k in range(0, 40, 4)])
     epochs = stream.reshape(4, 10)
     assert (epochs.sort(dim=1).values == torch.arange(10)).all()
@@ -230,32 +230,32 @@ def test_every_epoch_shows_every_picture_once_in_another_order():
 
 
 def test_the_order_is_a_function_of_the_position():
-    whole = data.Order(10, seed=3)
+    whole = loaders.Order(10, seed=3)
     stream = torch.cat([whole.batch(k, 4) for k in range(0, 40, 4)])
-    assert torch.equal(data.Order(10, seed=3).batch(20, 4), stream[20:24])  # a resumed run starts in the middle
-    assert not torch.equal(data.Order(10, seed=4).batch(20, 10), data.Order(10, seed=3).batch(20, 10))
+    assert torch.equal(loaders.Order(10, seed=3).batch(20, 4), stream[20:24])  # a resumed run starts in the middle
+    assert not torch.equal(loaders.Order(10, seed=4).batch(20, 10), loaders.Order(10, seed=3).batch(20, 10))
 
 
 def test_a_fade_in_blends_from_the_lower_resolution():
     images = torch.randn(2, 3, 16, 16)
-    half = data.at_stage(images, 8, 1.0)
+    half = loaders.at_stage(images, 8, 1.0)
     torch.testing.assert_close(half, torch.nn.functional.avg_pool2d(images, 2))
-    start = data.at_stage(images, 8, 0.0)
-    torch.testing.assert_close(start[:, :, ::2, ::2], data.at_stage(images, 4, 1.0))
-    torch.testing.assert_close(data.at_stage(images, 8, 0.25), start + 0.25 * (half - start))
+    start = loaders.at_stage(images, 8, 0.0)
+    torch.testing.assert_close(start[:, :, ::2, ::2], loaders.at_stage(images, 4, 1.0))
+    torch.testing.assert_close(loaders.at_stage(images, 8, 0.25), start + 0.25 * (half - start))
 
 
 def test_floats_are_taken_as_they_are():
     levels = torch.tensor([0, 51, 255], dtype=torch.uint8)
-    torch.testing.assert_close(data.to_unit(levels), torch.tensor([-1.0, -0.6, 1.0]))
+    torch.testing.assert_close(loaders.to_unit(levels), torch.tensor([-1.0, -0.6, 1.0]))
     ring = torch.tensor([-1.0, 0.25, 1.0])
-    assert torch.equal(data.to_unit(ring), ring)
+    assert torch.equal(loaders.to_unit(ring), ring)
 
 
 def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
     images = torch.rand(4000, 1, 2, 3)
-    which = data.mirrored(4000, 0, seed=1)
-    flipped = data.flip_horizontally(images, which)
+    which = loaders.mirrored(4000, 0, seed=1)
+    flipped = loaders.flip_horizontally(images, which)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     kept = (flipped == images).flatten(1).all(1)
     assert (mirrored ^ kept).all() and torch.equal(mirrored, which)
@@ -264,10 +264,10 @@ def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
 
 def test_flips_are_a_function_of_the_position_however_the_stream_is_cut():
     state = torch.random.get_rng_state()
-    whole = data.mirrored(64, 1000, seed=7)
-    assert torch.equal(whole, torch.cat([data.mirrored(8, 1000 + k, seed=7) for k in range(0, 64, 8)]))
+    whole = loaders.mirrored(64, 1000, seed=7)
+    assert torch.equal(whole, torch.cat([loaders.mirrored(8, 1000 + k, seed=7) for k in range(0, 64, 8)]))
     assert torch.equal(state, torch.random.get_rng_state())  # what else is random stays as it would have been
-    assert not torch.equal(whole, data.mirrored(64, 1000, seed=8))
-    assert not torch.equal(whole, data.mirrored(64, 1064, seed=7))
+    assert not torch.equal(whole, loaders.mirrored(64, 1000, seed=8))
+    assert not torch.equal(whole, loaders.mirrored(64, 1064, seed=7))
     for seed in (-1, 2**64 - 1):
-        assert data.mirrored(64, 10**12, seed).shape == (64,)
+        assert loaders.mirrored(64, 10**12, seed).shape == (64,)
