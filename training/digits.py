@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from serving.engine.runtime import Runtime
 from training import metrics
-from training.datasets.loaders import Dataset
+from training.datasets.dataset import Dataset
 from training.figures import Figure, Floor, figure
 from training.samples import described, generate
 

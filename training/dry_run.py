@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.datasets.loaders import Dataset, Extent, Source
+from training.datasets.dataset import Dataset, Extent, Source
 from training.recipe import Recipe
 from training.trainer import Trainer
 

@@ -18,7 +18,7 @@ from serving.engine.latents import address_range, latents
 from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
 from training import card, gallery, run_state
-from training.datasets.loaders import to_uint8
+from training.datasets.transforms import to_uint8
 from training.errors import ExportError
 from training.networks import NETWORKS, stylegan
 from training.recipe import Recipe

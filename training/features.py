@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from training.datasets import loaders
-from training.datasets.loaders import Dataset
+from training.datasets.dataset import Dataset
 from training.errors import DataError
 
 SIZE = 2048

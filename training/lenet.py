@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from training import metrics, samples
 from training.datasets import loaders
+from training.datasets.transforms import to_unit
 from training.figures import Figure, Floor, figure
 from training.subject import Subject
 
@@ -91,7 +92,7 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
         optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images)).split(BATCH):
-                loss = F.cross_entropy(network(loaders.to_unit(images[batch])), labels[batch])
+                loss = F.cross_entropy(network(to_unit(images[batch])), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -101,4 +102,4 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
 @torch.no_grad()
 def read(network: LeNet, images: Tensor) -> np.ndarray:
     """images (N, C, R, R) uint8 -> (N,) the classes it takes them for."""
-    return torch.cat([network(loaders.to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()
+    return torch.cat([network(to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.datasets import critters, loaders
+from training.datasets.transforms import to_unit
 
 TRAIN, HELD_OUT = 50_000, 2_500  # critters to train on and to be tested on
 EPOCHS = 8
@@ -90,7 +91,7 @@ def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
     with tqdm(total=EPOCHS * len(images), desc="training the reader of critters", unit="img") as bar:
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images), generator=generator).split(BATCH):
-                logits = network(_worn(loaders.to_unit(images[batch]), generator))
+                logits = network(_worn(to_unit(images[batch]), generator))
                 loss = torch.stack(
                     [F.cross_entropy(part, attributes[batch, k]) for k, part in enumerate(logits.split(_sizes(), 1))]
                 ).sum()
@@ -116,7 +117,7 @@ def _read(network: Network, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarra
     confidences, values = [], []
     for start in range(0, len(pictures), READ_BATCH):
         part = np.ascontiguousarray(pictures[start : start + READ_BATCH].transpose(0, 3, 1, 2))
-        logits = network(loaders.to_unit(torch.from_numpy(part))).split(_sizes(), 1)
+        logits = network(to_unit(torch.from_numpy(part))).split(_sizes(), 1)
         best = [each.softmax(dim=1).max(dim=1) for each in logits]
         confidences.append(torch.stack([each.values for each in best], dim=1))
         values.append(torch.stack([each.indices for each in best], dim=1))

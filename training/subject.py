@@ -10,7 +10,7 @@ import torch
 from serving.engine.runtime import Runtime
 from training import features, samples
 from training.datasets import loaders
-from training.datasets.loaders import Dataset
+from training.datasets.dataset import Dataset
 from training.errors import DataError, TrainingError
 
 LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours

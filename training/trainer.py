@@ -17,7 +17,9 @@ from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
 from training import augment, ema, regularizers
-from training.datasets.loaders import Dataset, Order, at_stage, flip_horizontally, mirrored, to_uint8, to_unit
+from training.datasets.dataset import Dataset
+from training.datasets.sampler import Sampler, mirrored
+from training.datasets.transforms import at_stage, flip_horizontally, to_uint8, to_unit
 from training.distributed import Processes
 from training.errors import DataError
 from training.graphs import Graphs
@@ -75,7 +77,7 @@ class Trainer:
         self.dataset = dataset
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device) if self.classes and dataset.labels is not None else None
-        self.order = Order(len(dataset), recipe.seed)
+        self.order = Sampler(len(dataset), recipe.seed)
 
         shape = (recipe.network, recipe.data.resolution, dataset.channels, len(self.classes or ()) or None)
         # channels_last: 1.1 to 1.2 times faster for these convolutions on a CPU; not measured on CUDA

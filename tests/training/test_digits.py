@@ -9,13 +9,14 @@ import torch
 from memorisers import memoriser
 from training import digits
 from training.datasets import loaders
+from training.datasets.dataset import Dataset
 
 DATA = Path(__file__).parents[1] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
 
 
 @pytest.fixture(scope="module")
-def real_digits() -> loaders.Dataset:
+def real_digits() -> Dataset:
     return loaders.load("mnist", DATA, 28, "test")
 
 
@@ -28,7 +29,7 @@ def read_well() -> dict[int, torch.Tensor]:
     return {digit: train.images[right & (train.labels == digit)][:2] for digit in range(10)}
 
 
-def test_the_judge_reads_real_digits(real_digits: loaders.Dataset):
+def test_the_judge_reads_real_digits(real_digits: Dataset):
     predicted = digits.digit_reader(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
     assert real_digits.labels is not None and (predicted == real_digits.labels.numpy()).mean() >= 63 / 64
 
@@ -39,7 +40,7 @@ def test_planes_are_read_as_hundreds_tens_and_ones(read_well: dict[int, torch.Te
 
 
 def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_pictures(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     """Asked for a 4 it gives a 9, and for a 9 a 4."""
     shown = [read_well[{4: 9, 9: 4}.get(digit, digit)] for digit in range(10)]
@@ -56,7 +57,7 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
 
 
 def test_a_model_without_classes_is_asked_for_its_rarest_digit(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     nines_alone = memoriser(tmp_path / "nines", read_well[9].numpy(), "mnist")
     (share,) = digits.judge_metrics(nines_alone, JUDGE, 3, real_digits)
@@ -67,7 +68,7 @@ def test_a_model_without_classes_is_asked_for_its_rarest_digit(
 
 
 def test_the_inception_score_counts_the_digits_that_a_model_shows(
-    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: loaders.Dataset
+    tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     two = memoriser(tmp_path / "two", torch.cat([read_well[0][:1], read_well[1][:1]]).numpy(), "mnist")
     (score,) = digits.score_metrics(two, JUDGE, 400, real_digits)

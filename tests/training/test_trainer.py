@@ -14,7 +14,7 @@ import torch
 
 from small import OVERRIDES, small_recipe, small_trainer
 from training import checkpoint, loop, regularizers, run_state
-from training.datasets.loaders import to_unit
+from training.datasets.transforms import to_unit
 from training.errors import DataError, TrainingDiverged
 from training.finite import check_finite
 from training.monitor import new_run

@@ -1,46 +1,22 @@
-"""Data sets -> one uint8 tensor in memory, and the order in which a run sees it."""
+"""Datasets by name -> one uint8 tensor in memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.datasets import critters, image_folder, npz
+from training.datasets.dataset import Dataset, Extent, Source
+from training.datasets.transforms import resize
 from training.errors import DataError
 
 MAX_RESOLUTION = 1024  # as far as Karras et al. 2018 went
 CRITTERS_COUNT = {"train": 50_000, "test": 10_000}
 STACKED_COUNT = {"train": 128_000, "test": 10_000}  # Lin et al. 2018 train with as many
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a model card says of a data set."""
-
-    name: str
-    licence: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    images: Tensor  # (N, C, R, R) uint8, or float32 in [-1, 1]
-    labels: Tensor | None  # (N,) int64
-    classes: tuple[str, ...] | None
-    source: Source
-    split: str = "train"  # or "test", or "all" where the set is not divided
-
-    @property
-    def channels(self) -> int:
-        return self.images.shape[1]
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
 
 
 SOURCES = {
@@ -53,15 +29,6 @@ SOURCES = {
     "critters": Source("critters", critters.LICENCE, critters.SOURCE),
 }
 NAMES = (*SOURCES, "folder", "npz")
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How much there is of a data set."""
-
-    pictures: int
-    channels: int
-    classes: int | None
 
 
 EXTENTS = {  # of training pictures
@@ -144,23 +111,6 @@ def _own(name: str, path: Path, resolution: int, split: str, count: int | None) 
     return Dataset(resize(images, resolution), labels, classes, source, "all")
 
 
-def resize(images: Tensor, resolution: int) -> Tensor:
-    """(N, C, H, H) uint8 -> (N, C, R, R) uint8; the same size is left alone.
-
-    Box filter, the mean of each block, where R divides H; else bicubic, and antialiased where R is smaller.
-    """
-    size = images.shape[-1]
-    if size == resolution:
-        return images
-
-    def resized(part: Tensor) -> Tensor:
-        if size % resolution == 0:
-            return F.avg_pool2d(part, size // resolution)
-        return F.interpolate(part, (resolution, resolution), mode="bicubic", antialias=True)
-
-    return torch.cat([resized(part.float()).round().clamp(0, 255).to(torch.uint8) for part in images.split(1024)])
-
-
 def _mnist(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """MNIST or Fashion-MNIST, whose files are alike."""
     from torchvision.datasets import MNIST, FashionMNIST
@@ -218,68 +168,3 @@ def _stacked_mnist(folder: Path, split: str, resolution: int, count: int) -> Par
 def _critters(folder: Path, split: str, count: int) -> Parts:
     images = critters.cached(folder, split, count)
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), None, None
-
-
-class Order:
-    """The order in which a run sees the pictures: every epoch a new permutation, a function of (seed, epoch) alone.
-
-    So a run that goes on at image k needs nothing but k.
-    """
-
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed = size, seed
-        self.epoch = -1
-        self.permutation = torch.empty(0, dtype=torch.int64)
-
-    def batch(self, position: int, size: int) -> Tensor:
-        """Indices of the pictures at position .. position+size-1 of the endless stream -> (size,) int64."""
-        taken: list[Tensor] = []
-        while size:
-            epoch, offset = divmod(position, self.size)
-            if epoch != self.epoch:
-                self.epoch = epoch
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-                self.permutation = torch.randperm(self.size, generator=generator)
-            part = self.permutation[offset : offset + size]
-            taken.append(part)
-            position, size = position + len(part), size - len(part)
-        return torch.cat(taken)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]; what is floating point already is left alone."""
-    return images if images.is_floating_point() else images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> 0 .. 255, rounded; the same arithmetic as in the exported graph."""
-    return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def mirrored(n: int, position: int, seed: int) -> Tensor:
-    """Which pictures at position .. position+n-1 of the endless stream are mirrored, about half: (n,) bool.
-
-    A function of (seed, position) alone: a resumed run, or one that shares each batch out over more processes, mirrors
-    the same ones.
-    """
-    # Philox is a counter: each step of it gives 4 words, so the words of step k are those of position k.
-    words = np.random.Philox(key=seed % 2**64, counter=position).random_raw(4 * n)
-    return torch.from_numpy((words[::4] & 1).astype(bool))
-
-
-def flip_horizontally(images: Tensor, which: Tensor) -> Tensor:
-    """images (N, C, H, W), which (N,) bool -> the same, those mirrored."""
-    return torch.where(which[:, None, None, None], images.flip(3), images)
-
-
-def at_stage(images: Tensor, resolution: int, alpha: float) -> Tensor:
-    """Reals as a growing network sees them (Karras et al. 2018, section 2). (N, C, R, R) -> (N, C, r, r).
-
-    Box-filtered to `resolution` r, and during a fade-in blended by `alpha` with their own half-resolution version.
-    """
-    if images.shape[-1] != resolution:
-        images = F.avg_pool2d(images, images.shape[-1] // resolution)
-    if alpha < 1:
-        half = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
-        images = half + alpha * (images - half)
-    return images

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from training import recipe
-from training.datasets.loaders import Dataset
+from training.datasets.dataset import Dataset
 from training.errors import TrainingDiverged, TrainingError
 from training.finite import check_finite
 from training.recipe import Recipe

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.datasets.loaders import Dataset, Source
+from training.datasets.dataset import Dataset, Source
 from training.metrics import modes_and_kl
 from training.trainer import Trainer
 

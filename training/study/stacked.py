@@ -8,7 +8,8 @@ import torch
 
 from training import digits
 from training.datasets import loaders
-from training.datasets.loaders import Dataset
+from training.datasets.dataset import Dataset
+from training.datasets.transforms import to_uint8
 from training.metrics import modes_and_kl
 from training.trainer import Trainer
 
@@ -32,7 +33,7 @@ def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np
     modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):
         z = torch.randn(min(BATCH, samples - start), job.recipe.network.latent_size, generator=source)
-        pictures = loaders.to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
+        pictures = to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
         kept = kept if start else pictures[:KEPT]
         modes.append(read(pictures))
     found, kl = modes_and_kl(np.concatenate(modes), MODES)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from training.datasets import critters, loaders
+from training.datasets.dataset import Extent
+from training.datasets.transforms import resize
 from training.errors import DataError
 
 DATA = Path(__file__).parents[2] / "data"
@@ -74,7 +75,7 @@ def test_the_extent_is_that_of_what_is_loaded(name: str, cifar10: np.ndarray, tm
         np.savez(folder, images=cifar10, labels=np.arange(12) % 5)
     loaded = loaders.load(name, folder, size, count=8)
     classes = len(loaded.classes) if loaded.classes else None
-    assert loaders.extent(name, folder, size, 8) == loaders.Extent(len(loaded), loaded.channels, classes)
+    assert loaders.extent(name, folder, size, 8) == Extent(len(loaded), loaded.channels, classes)
 
 
 def test_what_is_known_is_neither_downloaded_nor_rendered(tmp_path: Path):
@@ -120,7 +121,7 @@ def test_stacked_mnist_is_the_same_every_time_and_as_large_as_asked():
     assert torch.equal(few.images, more.images[:100]) and few.labels is not None and more.labels is not None
     assert more.labels[:4].tolist() == [952, 11, 974, 103]
     assert len(loaders.load("stacked-mnist", DATA, 2)) == 128_000
-    sizes_agree = loaders.resize(loaders.load("stacked-mnist", DATA, 28, count=100).images, 7)
+    sizes_agree = resize(loaders.load("stacked-mnist", DATA, 28, count=100).images, 7)
     assert torch.equal(few.images, sizes_agree)
 
 
@@ -134,30 +135,6 @@ def test_critters_are_rendered_once_and_are_the_same_pixels_every_time(tmp_path:
     np.testing.assert_array_equal(first.images[2].permute(1, 2, 0).numpy(), critters.render(2))
     held_out = loaders.load("critters", tmp_path, 64, "test", count=3)
     np.testing.assert_array_equal(held_out.images[0].permute(1, 2, 0).numpy(), critters.render(critters.HELD_OUT))
-
-
-def test_a_smaller_resolution_is_the_mean_of_each_block():
-    images = torch.tensor([[0, 10], [20, 30]], dtype=torch.uint8).repeat(1, 1, 2, 2)
-    assert loaders.resize(images, 2).flatten().tolist() == [15, 15, 15, 15]
-
-
-@pytest.mark.parametrize("resolution", [20, 32])
-def test_a_resolution_that_does_not_divide_is_pillows_bicubic(resolution: int):
-    images = loaders.load("mnist", DATA, 28, count=20).images
-    ours = loaders.resize(images, resolution)
-    for image, small in zip(images, ours, strict=True):
-        size = (resolution, resolution)
-        reference = np.asarray(Image.fromarray(image[0].numpy()).resize(size, Image.Resampling.BICUBIC))
-        # Pillow rounds, and cuts off at 0 and 255, between rows and columns as well.
-        difference = np.abs(reference.astype(int) - small[0].numpy())
-        assert difference.mean() < 0.3
-
-
-def test_a_smaller_resolution_does_not_alias():
-    """A checkerboard of single pixels is grey from afar; a filter of fixed width would show bars."""
-    board = (torch.arange(60)[:, None] + torch.arange(60)) % 2 * 255
-    small = loaders.resize(board.to(torch.uint8)[None, None], 16)[0, 0, 2:-2, 2:-2].float()
-    assert (small - 127.5).abs().max() <= 1
 
 
 def idx_copy(tmp_path: Path) -> Path:
@@ -219,55 +196,3 @@ def test_data_that_cannot_be_is_refused(arguments: tuple, message: str):
     with pytest.raises(DataError) as error:
         loaders.load(*arguments)
     assert message in str(error.value)
-
-
-def test_every_epoch_shows_every_picture_once_in_another_order():
-    order = loaders.Order(10, seed=3)
-    stream = torch.cat([order.batch(k, 4) for k in range(0, 40, 4)])
-    epochs = stream.reshape(4, 10)
-    assert (epochs.sort(dim=1).values == torch.arange(10)).all()
-    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 4
-
-
-def test_the_order_is_a_function_of_the_position():
-    whole = loaders.Order(10, seed=3)
-    stream = torch.cat([whole.batch(k, 4) for k in range(0, 40, 4)])
-    assert torch.equal(loaders.Order(10, seed=3).batch(20, 4), stream[20:24])  # a resumed run starts in the middle
-    assert not torch.equal(loaders.Order(10, seed=4).batch(20, 10), loaders.Order(10, seed=3).batch(20, 10))
-
-
-def test_a_fade_in_blends_from_the_lower_resolution():
-    images = torch.randn(2, 3, 16, 16)
-    half = loaders.at_stage(images, 8, 1.0)
-    torch.testing.assert_close(half, torch.nn.functional.avg_pool2d(images, 2))
-    start = loaders.at_stage(images, 8, 0.0)
-    torch.testing.assert_close(start[:, :, ::2, ::2], loaders.at_stage(images, 4, 1.0))
-    torch.testing.assert_close(loaders.at_stage(images, 8, 0.25), start + 0.25 * (half - start))
-
-
-def test_floats_are_taken_as_they_are():
-    levels = torch.tensor([0, 51, 255], dtype=torch.uint8)
-    torch.testing.assert_close(loaders.to_unit(levels), torch.tensor([-1.0, -0.6, 1.0]))
-    ring = torch.tensor([-1.0, 0.25, 1.0])
-    assert torch.equal(loaders.to_unit(ring), ring)
-
-
-def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
-    images = torch.rand(4000, 1, 2, 3)
-    which = loaders.mirrored(4000, 0, seed=1)
-    flipped = loaders.flip_horizontally(images, which)
-    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
-    kept = (flipped == images).flatten(1).all(1)
-    assert (mirrored ^ kept).all() and torch.equal(mirrored, which)
-    assert abs(mirrored.float().mean().item() - 0.5) < 0.03  # nearly 4 standard deviations
-
-
-def test_flips_are_a_function_of_the_position_however_the_stream_is_cut():
-    state = torch.random.get_rng_state()
-    whole = loaders.mirrored(64, 1000, seed=7)
-    assert torch.equal(whole, torch.cat([loaders.mirrored(8, 1000 + k, seed=7) for k in range(0, 64, 8)]))
-    assert torch.equal(state, torch.random.get_rng_state())  # what else is random stays as it would have been
-    assert not torch.equal(whole, loaders.mirrored(64, 1000, seed=8))
-    assert not torch.equal(whole, loaders.mirrored(64, 1064, seed=7))
-    for seed in (-1, 2**64 - 1):
-        assert loaders.mirrored(64, 10**12, seed).shape == (64,)

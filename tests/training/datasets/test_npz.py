@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from training.datasets import loaders
+from training.datasets.transforms import resize
 from training.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
@@ -53,7 +54,7 @@ def test_a_count_is_spread_over_the_file(tmp_path: Path):
 def test_another_resolution_is_resized(tmp_path: Path):
     np.savez(tmp_path / "x.npz", images=IMAGES)
     dataset = loaders.load("npz", tmp_path / "x.npz", 4)
-    assert torch.equal(dataset.images, loaders.resize(torch.from_numpy(IMAGES), 4))
+    assert torch.equal(dataset.images, resize(torch.from_numpy(IMAGES), 4))
 
 
 @pytest.mark.parametrize(
