@@ -1,4 +1,4 @@
-"""Command line: train | series | report | export | evaluate | card | data | study."""
+"""Command line: train | series | report | export | evaluate | card | data."""
 
 import argparse
 import os
@@ -50,9 +50,7 @@ KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(
-        required=True, metavar="train | series | report | export | evaluate | card | data | study"
-    )
+    commands = parser.add_subparsers(required=True, metavar="train | series | report | export | evaluate | card | data")
 
     trains = argparse.ArgumentParser(add_help=False)
     trains.add_argument("--data", type=Path, help=DATA_HELP)
@@ -126,16 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--count", type=int, help="the first so many pictures")
     prepare.set_defaults(command=_data)
 
-    study = commands.add_parser("study", help="train every loss and stabiliser on small tasks, and compare")
-    study.add_argument("study", choices=["losses"], help="what is compared")
-    study.add_argument("--out", type=Path, default=Path("runs/study"), help="the study's folder (%(default)s)")
-    study.add_argument("--data", type=Path, default=Path("data"), help="data folder, with the judge (%(default)s)")
-    study.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"])
-    study.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
-    study.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
-    study.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (%(default)s)")
-    study.add_argument("--quick", action="store_true", help="runs of seconds, to see that all works")
-    study.set_defaults(command=_study)
     return parser
 
 
@@ -287,12 +275,6 @@ def _data(args: argparse.Namespace) -> int:
         few = len(counts) <= 20
         print(f"{len(counts)} classes" + (f": {shown}" if few else f", {min(counts)} to {max(counts)} pictures each"))
     return 0
-
-
-def _study(args: argparse.Namespace) -> int:
-    from training.study.command import run
-
-    return run(args)
 
 
 def _inception(args: argparse.Namespace) -> Path | None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.study import ring, stacked
-from training.study.settings import Setting
+from benchmarks.loss_study import ring, stacked
+from benchmarks.loss_study.settings import Setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""What each loss and stabiliser does, on two tasks of which all modes are known: `python -m training study losses`.
+"""The runs of the loss study: each trains a setting on a task whose modes are all known.
 
 Each (setting, task, seed) is a run of the trainer that trains models. What it measured is one line of `results.jsonl`
 in the study's folder, written when the run is done; a study that was stopped goes on with those that are missing.
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.loss_study import ring, stacked
+from benchmarks.loss_study.settings import RING, STACKED, Setting
 from training import recipe
 from training.datasets.dataset import Dataset
 from training.errors import TrainingDiverged, TrainingError
 from training.finite import check_finite
 from training.recipe import Recipe
-from training.study import ring, stacked
-from training.study.settings import RING, STACKED, Setting
 from training.trainer import Trainer
 
 RESULTS = "results.jsonl"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from training.study.settings import Setting
+from benchmarks.loss_study.settings import Setting
 
 Result = dict[str, Any]
 

@@ -1,26 +1,44 @@
-"""`python -m training study losses`: trains what is missing, then writes the table and the pictures."""
+"""Command line of the loss study: trains the missing runs, then writes the table and the images."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.loss_study import losses, plots, table
+from benchmarks.loss_study.losses import Result, Run
+from benchmarks.loss_study.settings import UNROLLED, Setting
 from training.errors import TrainingError
-from training.study import losses, plots, table
-from training.study.losses import Result, Run
-from training.study.settings import UNROLLED, Setting
 
 TABLE = "table.md"
 
 
-def run(args: argparse.Namespace) -> int:
-    """Raises TrainingError for what cannot be studied."""
-    for name in ("seeds", "jobs"):
-        if getattr(args, name) < 1:
-            raise TrainingError(f"`--{name}` (={getattr(args, name)}) must be at least 1.")
-    planned = losses.runs(args.tasks, args.seeds, args.only, args.quick)
-    results = losses.study(args.out, args.data, planned, args.jobs)
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.loss_study",
+        description="Train every loss and stabiliser on small tasks, and compare them.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder of the results (%(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="data folder, with mnist-judge.onnx (%(default)s)"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"])
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="SETTING", help="train these settings only")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="train for seconds only, as a smoke test")
+    args = parser.parse_args(arguments)
+    try:
+        for name in ("seeds", "jobs"):
+            if getattr(args, name) < 1:
+                raise TrainingError(f"`--{name}` (={getattr(args, name)}) must be at least 1.")
+        planned = losses.runs(args.tasks, args.seeds, args.only, args.quick)
+        results = losses.study(args.out, args.data, planned, args.jobs)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     for path in write(args.out, planned, results):
         print(f"written: {path}")
     return 0
@@ -61,3 +79,7 @@ def _draw_stacked(
     plots.bars(results, settings, {"modes": "modes of 1,000", "kl": "KL from even shares, nats"}, paths[0])
     plots.picture_panels(samples, settings, paths[1])
     return paths
+
+
+if __name__ == "__main__":
+    sys.exit(main())

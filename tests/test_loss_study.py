@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.loss_study import losses, plots, ring, table
+from benchmarks.loss_study.__main__ import main
+from benchmarks.loss_study.settings import RING, STACKED, UNROLLED, Setting
 from training import digits
 from training.errors import TrainingError
-from training.study import losses, plots, ring, table
-from training.study.settings import RING, STACKED, UNROLLED, Setting
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).with_name("data")
 
 
 def samples_of(modes: list[int], each: int, offset: float = 0.0) -> torch.Tensor:
@@ -152,3 +153,11 @@ def test_the_pictures_are_drawn(tmp_path: Path):
     pictures = {s.name: np.zeros((1, 16, 28, 28, 3), np.uint8) for s in STACKED}
     plots.picture_panels(pictures, STACKED, tmp_path / "pictures.png")
     assert all((tmp_path / f"{name}.png").stat().st_size > 2000 for name in ("ring", "unrolling", "bars", "pictures"))
+
+
+def test_the_command_trains_and_writes_a_table_with_its_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    options = ["--quick", "--tasks", "ring", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*options, "--only", "hinge"]) == 0
+    assert "| hinge |" in (tmp_path / "table.md").read_text() and (tmp_path / "ring.png").is_file()
+    assert main([*options, "--only", "fringe"]) == 1
+    assert "error: `--only` (='fringe') must be among " in capsys.readouterr().err
