@@ -26,10 +26,10 @@ from benchmarks.machine import matrix_rate, memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from serving.engine.cpus import available_cpus
 from training.datasets import critters, loaders
-from training.precision import precision_on
-from training.provenance import describe_device
+from training.loop.device import precision_on
+from training.loop.provenance import describe_device
+from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
-from training.trainer import Trainer
 
 CRITTERS = 10_000  # pictures in the folder that the 64 px configurations read
 MAX_WORKERS = 16

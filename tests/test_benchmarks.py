@@ -21,10 +21,10 @@ from benchmarks.machine import memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from training.datasets import loaders
 from training.datasets.transforms import to_unit
+from training.loop.device import precision_on
+from training.loop.trainer import Trainer
 from training.networks import dcgan
-from training.precision import precision_on
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 DATA = Path(__file__).with_name("data")
 CPU = torch.device("cpu")

@@ -130,10 +130,11 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import distributed, loop, monitor, recipe, run_state, trainer
+    from training import monitor, recipe
     from training.datasets import loaders
     from training.errors import TrainingError
-    from training.pace import Pace
+    from training.loop import distributed, loop, run_state, trainer
+    from training.loop.time_budget import Pace
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -157,7 +158,7 @@ def _train(args: argparse.Namespace) -> int:
     pace = None if args.minutes is None else Pace(chosen, args.minutes)
     source = (chosen.data.name, args.data, chosen.data.resolution)
     if args.dry_run:
-        from training.dry_run import describe
+        from training.loop.dry_run import describe
 
         print(describe(chosen, loaders.extent(*source, count=chosen.data.count)))
         return 0

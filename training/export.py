@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
-from training import card, gallery, run_state
+from training import card, gallery
 from training.datasets.transforms import to_uint8
 from training.errors import ExportError
+from training.loop import run_state
 from training.networks import NETWORKS, stylegan
 from training.recipe import Recipe
 

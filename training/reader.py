@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training import checkpoint
 from training.datasets import critters, loaders
 from training.datasets.transforms import to_unit
+from training.loop import checkpoint
 
 TRAIN, HELD_OUT = 50_000, 2_500  # critters to train on and to be tested on
 EPOCHS = 8

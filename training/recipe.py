@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from serving.engine.model_json import ID, ID_RULE
 from training.errors import RecipeError
+from training.loop.device import Precision
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
-from training.precision import Precision
 
 FOLDER = Path(__file__).with_name("recipes")
 

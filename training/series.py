@@ -8,9 +8,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from training import recipe, run_state
+from training import recipe
 from training.errors import RecipeError, TrainingError
-from training.pace import Pace
+from training.loop import run_state
+from training.loop.time_budget import Pace
 from training.recipe import Recipe
 
 SHARED = ("data", "device", "threads", "inception")  # options of `train` that all runs have

@@ -25,9 +25,9 @@ from benchmarks.loss_study.settings import RING, STACKED, Setting
 from training import recipe
 from training.datasets.dataset import Dataset
 from training.errors import TrainingDiverged, TrainingError
-from training.finite import check_finite
+from training.loop.non_finite import check_finite
+from training.loop.trainer import Trainer
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 RESULTS = "results.jsonl"
 FOLDER = Path(__file__).parent

@@ -10,8 +10,8 @@ from training import digits
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.datasets.transforms import to_uint8
+from training.loop.trainer import Trainer
 from training.metrics import modes_and_kl
-from training.trainer import Trainer
 
 MODES = 1000
 JUDGE = "mnist-judge.onnx"  # in the data folder

@@ -6,8 +6,8 @@ import torch
 
 from training import recipe
 from training.datasets import loaders
+from training.loop.trainer import Trainer
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
 COMMON = ["optimizer.batch=16", "precision=float32", "seed=5", "monitoring.snapshot_kimg=0.16"]

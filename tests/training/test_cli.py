@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from small import COMMON, DATA, OVERRIDES
-from training import checkpoint
 from training.__main__ import main
+from training.loop import checkpoint
 
 RECIPE = ["dcgan-mnist", *OVERRIDES["dcgan-mnist"], *COMMON, "optimizer.decay_kimg=0"]
 

@@ -14,9 +14,9 @@ from serving.engine.latents import address_range, latents
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from small import OVERRIDES, small_trainer
-from training import checkpoint, loop, run_state
 from training.errors import ExportError
 from training.export import export
+from training.loop import checkpoint, loop, run_state
 from training.monitor import new_run
 from training.networks import NETWORKS
 

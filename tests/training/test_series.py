@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from small import DATA, small_recipe
-from training import checkpoint
 from training.__main__ import main
+from training.loop import checkpoint
 
 
 def write(folder: Path, id_: str, *overrides: str) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from small import DATA, small_recipe
-from training import distributed
 from training.datasets import loaders
-from training.trainer import Trainer
+from training.loop import distributed
+from training.loop.trainer import Trainer
 
 
 def steps_of(count: int, processes: distributed.Processes, out: Path) -> None:

@@ -11,9 +11,10 @@ from torch import nn
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import checkpoint, recipe
+from training import recipe
 from training.errors import RecipeError
 from training.export import export
+from training.loop import checkpoint
 from training.networks import mlp
 
 

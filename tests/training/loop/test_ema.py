@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training import ema
+from training.loop import ema
 
 
 def test_half_of_the_average_is_younger_than_the_half_life():

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from runs import STABILIZERS
 from small import OVERRIDES, small_trainer
-from test_trainer import STABILIZERS
-from training import run_state
-from training.trainer import Trainer
+from training.loop import run_state
+from training.loop.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 

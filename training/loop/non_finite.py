@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from training.errors import TrainingDiverged
-from training.trainer import Trainer
+from training.loop.trainer import Trainer
 
 
 def check_finite(trainer: Trainer, statistics: dict[str, float]) -> None:

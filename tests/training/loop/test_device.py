@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from small import small_trainer
-from training import precision, run_state
-from training.precision import precision_on
+from training.loop import device, run_state
+from training.loop.device import precision_on
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def weights(job: object) -> list[torch.Tensor]:
 def test_a_run_computes_in_bfloat16_only_where_the_device_has_it(
     has: bool, computes_in: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: has)
+    monkeypatch.setattr(device, "_has_bfloat16", lambda device: has)
     job, exact = (small_trainer("mlp-mnist", cache, f"precision={asked}") for asked in ("bfloat16", "float32"))
     for either in (job, exact):
         torch.manual_seed(0)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from runs import differences, run_to_end
 from small import small_recipe, small_trainer
-from test_trainer import differences, run_to_end
-from training import checkpoint, loop
 from training.errors import RecipeError
+from training.loop import checkpoint, loop
+from training.loop.time_budget import Pace
+from training.loop.trainer import Trainer
 from training.monitor import new_run
-from training.pace import Pace
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 
 def recipe(total: float, decay: float, *overrides: str) -> Recipe:

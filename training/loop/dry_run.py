@@ -15,8 +15,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.datasets.dataset import Dataset, Extent, Source
+from training.loop.trainer import Trainer
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 MIB = 2**20
 

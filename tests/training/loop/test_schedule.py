@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from training import recipe
+from training.loop.schedule import learning_rate_factor, phase_at
 from training.networks.layers import Phase
-from training.schedule import learning_rate_factor, phase_at
 
 
 def test_the_learning_rate_falls_to_zero_over_the_last_kimg():

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training import checkpoint
 from training.errors import DataError, TrainingError
+from training.loop import checkpoint
+from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
-from training.trainer import Trainer
 
 NETWORKS = ("generator", "discriminator", "average")
 OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")

@@ -12,12 +12,12 @@ import torch
 
 from processes import children
 from small import COMMON, DATA, OVERRIDES
-from training import checkpoint, distributed
 from training.errors import RecipeError
+from training.loop import checkpoint, distributed
 from two_processes import steps_of
 
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{HERE}"}
 TRAIN = [

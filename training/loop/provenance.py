@@ -23,7 +23,7 @@ def git_revision() -> str | None:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:

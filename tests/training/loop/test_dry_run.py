@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from small import small_recipe, small_trainer
-from training import dry_run
 from training.datasets.dataset import Extent
+from training.loop import dry_run
 from training.recipe import Recipe
 
 N = 16  # batch of the small recipes

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from serving.engine.latents import address_range, latents
-from training import augment, ema, regularizers
+from training import augment, regularizers
 from training.datasets.dataset import Dataset
 from training.datasets.sampler import Sampler, mirrored
 from training.datasets.transforms import at_stage, flip_horizontally, to_uint8, to_unit
-from training.distributed import Processes
 from training.errors import DataError
-from training.graphs import Graphs
+from training.loop import ema
+from training.loop.cuda_graphs import Graphs
+from training.loop.device import precision_on
+from training.loop.distributed import Processes
+from training.loop.provenance import describe_device, git_revision
+from training.loop.schedule import learning_rate_factor, phase_at
 from training.losses import LOSSES
 from training.networks import NETWORKS, build_discriminator
 from training.networks.layers import Ensemble, Phase
-from training.precision import precision_on
-from training.provenance import describe_device, git_revision
 from training.recipe import Recipe
-from training.schedule import learning_rate_factor, phase_at
 from training.unrolled import unrolled
 
 GRID = 64  # pictures in a sample grid
