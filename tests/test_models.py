@@ -15,7 +15,7 @@ from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
 from training import card, evaluate, gallery, recipe, samples
 from training.datasets import loaders
-from training.monitor import read_lines
+from training.monitoring.statistics import read_lines
 
 ROOT = Path(__file__).parent.parent
 MODELS = load_repository(ROOT / "models")

@@ -130,11 +130,12 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import monitor, recipe
+    from training import recipe
     from training.datasets import loaders
     from training.errors import TrainingError
     from training.loop import distributed, loop, run_state, trainer
     from training.loop.time_budget import Pace
+    from training.monitoring import statistics
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -174,10 +175,10 @@ def _train(args: argparse.Namespace) -> int:
         fid = FidProbe(chosen, args.data, _inception(args), device)
     job = trainer.Trainer(chosen, dataset, device, processes)
     exact = run_state.restore(job, state) if state else True
-    folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
+    folder = processes.same(str(args.resume or (processes.first and statistics.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:
-            monitor.write_options(args.resume, chosen)
+            statistics.write_options(args.resume, chosen)
         print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {job.where}", flush=True)
         if job.precision != chosen.precision:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
@@ -217,7 +218,7 @@ def _series(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from training.report import report
+    from training.monitoring.report import report
 
     print(f"written: {report(args.run)}")
     return 0
@@ -250,7 +251,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _card(args: argparse.Namespace) -> int:
     from training import card, gallery
-    from training.report import record
+    from training.monitoring.report import record
 
     if args.run:
         record.read(args.run)  # or says what is wrong with it

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from training import gallery, remake
-from training.monitor import read_lines
-from training.timelapse import spread
+from training.monitoring.statistics import read_lines
+from training.monitoring.timelapse import spread
 
 FAMILIES = {"mlp": "fully connected", "dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
 TITLES = {  # in the order of the card

@@ -10,10 +10,10 @@ from serving.engine import generation, images
 from serving.engine.latents import Address, address_range, latents
 from serving.engine.runtime import Runtime
 from training import samples
-from training.monitor import read_lines
-from training.report import curves
-from training.report.record import Record
-from training.timelapse import spread
+from training.monitoring.report import curves
+from training.monitoring.report.record import Record
+from training.monitoring.statistics import read_lines
+from training.monitoring.timelapse import spread
 
 SCALE = 2  # of every picture
 GAP = 16  # white pixels between two grids

@@ -17,7 +17,7 @@ from small import OVERRIDES, small_trainer
 from training.errors import ExportError
 from training.export import export
 from training.loop import checkpoint, loop, run_state
-from training.monitor import new_run
+from training.monitoring.statistics import new_run
 from training.networks import NETWORKS
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.alarms import Watch
 from training.errors import TrainingError
 from training.loop import checkpoint, run_state
 from training.loop.non_finite import check_finite
 from training.loop.schedule import phase_at
 from training.loop.time_budget import Pace
 from training.loop.trainer import GRID, Trainer
-from training.monitor import Monitor
+from training.monitoring.collapse import Watch
+from training.monitoring.statistics import Monitor
 
 TICK_SECONDS = 60.0  # between two lines of statistics, at most and give or take a step
 WATCH_SEED = 1  # of the pictures looked at for collapse; the grid's is 0

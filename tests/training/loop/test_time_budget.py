@@ -12,7 +12,7 @@ from training.errors import RecipeError
 from training.loop import checkpoint, loop
 from training.loop.time_budget import Pace
 from training.loop.trainer import Trainer
-from training.monitor import new_run
+from training.monitoring.statistics import new_run
 from training.recipe import Recipe
 
 

@@ -18,7 +18,7 @@ from training.errors import DataError, TrainingDiverged
 from training.loop import checkpoint, loop, run_state
 from training.loop.non_finite import check_finite
 from training.loop.trainer import Trainer
-from training.monitor import new_run
+from training.monitoring.statistics import new_run
 from training.recipe import with_end
 
 FAMILIES = list(OVERRIDES)

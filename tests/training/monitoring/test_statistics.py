@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from small import small_recipe
-from training.alarms import Alarm
-from training.monitor import Monitor, new_run, read_lines
-from training.timelapse import FRAMES, HOLD, spread, timelapse
+from training.monitoring.collapse import Alarm
+from training.monitoring.statistics import Monitor, new_run, read_lines
+from training.monitoring.timelapse import FRAMES, HOLD, spread, timelapse
 
 
 @pytest.fixture

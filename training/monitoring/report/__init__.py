@@ -7,8 +7,8 @@ page.py     all of it -> HTML, on page.html
 
 from pathlib import Path
 
-from training.report import curves, page
-from training.report.record import read
+from training.monitoring.report import curves, page
+from training.monitoring.report.record import read
 
 
 def report(run: Path) -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from serving.engine import images
-from training.alarms import Alarm
+from training.monitoring.collapse import Alarm
+from training.monitoring.timelapse import timelapse
 from training.recipe import Recipe
-from training.timelapse import timelapse
 
 
 def new_run(runs: Path, recipe: Recipe) -> Path:

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image, ImageColor
 
 from small import OVERRIDES, small_recipe
-from training.alarms import Alarm
 from training.errors import TrainingError
-from training.monitor import Monitor, new_run
-from training.report import curves, report
-from training.report.page import defaults, duration, render
-from training.report.record import read
+from training.monitoring.collapse import Alarm
+from training.monitoring.report import curves, report
+from training.monitoring.report.page import defaults, duration, render
+from training.monitoring.report.record import read
+from training.monitoring.statistics import Monitor, new_run
 
 LAST = {
     "kimg": 250.0,

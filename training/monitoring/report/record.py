@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.monitor import read_lines
+from training.monitoring.statistics import read_lines
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from training.report.record import Record
+from training.monitoring.report.record import Record
 
 Series = dict[str, tuple[list[float], list[float]]]  # label -> kimg and values
 

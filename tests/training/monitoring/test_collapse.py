@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import alarms
-from training.alarms import Alarm, Watch
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.datasets.transforms import to_unit
+from training.monitoring import collapse
+from training.monitoring.collapse import Alarm, Watch
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 BALANCED = {"real_probability": 0.6, "fake_probability": 0.4, "real_logit": 0.5, "fake_logit": -0.5}
 WON = {"real_probability": 0.999, "fake_probability": 0.002, "real_logit": 7.0, "fake_logit": -6.5}
 
@@ -116,7 +116,7 @@ def test_float_data_and_smaller_pictures_are_held_against_the_same(real: Dataset
 
 def test_distance_is_the_mean_over_pairs():
     pictures = torch.tensor([0.0, 3.0, 7.0]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2)  # 2 values apart for each 1
-    assert alarms.pairwise_distance(pictures) == pytest.approx(2 * (3 + 7 + 4) / 3)
+    assert collapse.pairwise_distance(pictures) == pytest.approx(2 * (3 + 7 + 4) / 3)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from training.monitoring.report.curves import Curve
+from training.monitoring.report.record import Record
+from training.monitoring.timelapse import spread, timelapse
 from training.recipe import Growing, from_dict
-from training.report.curves import Curve
-from training.report.record import Record
-from training.timelapse import spread, timelapse
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GRIDS = 12  # at most
