@@ -13,9 +13,10 @@ from PIL import Image
 
 from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
-from training import card, evaluate, gallery, recipe, samples
+from training import evaluate, recipe, samples
 from training.datasets import loaders
 from training.monitoring.statistics import read_lines
+from training.publish import card_images, model_card
 
 ROOT = Path(__file__).parent.parent
 MODELS = load_repository(ROOT / "models")
@@ -41,7 +42,7 @@ def test_the_repository_is_small_enough_to_clone():
 
 
 def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Model):
-    assert (model.folder / "README.md").read_text() == card.render(model.folder)
+    assert (model.folder / "README.md").read_text() == model_card.render(model.folder)
     metrics: list[dict[str, Any]] = model.document["metrics"]
     assert "fid" in {metric["name"] for metric in metrics}
     assert all(metric["protocol"] and metric["samples"] > 0 for metric in metrics)
@@ -50,7 +51,7 @@ def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Mo
 def test_the_pictures_of_the_card_are_the_models(model: Model, tmp_path: Path):
     copy = tmp_path / model.id
     shutil.copytree(model.folder, copy, ignore=shutil.ignore_patterns("*.png"))
-    gallery.draw(Runtime(load_model(copy)))
+    card_images.draw(Runtime(load_model(copy)))
     made = sorted(path.name for path in copy.glob("*.png"))
     assert {"samples.png", "interpolation.png"} <= set(made)
     assert not model.style or {"mixing.png", "truncation.png"} <= set(made)
@@ -77,7 +78,7 @@ def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
 
 def test_the_run_was_to_its_end_and_a_snapshot_on_the_way_is_named(model: Model):
     total = model.document["training"]["recipe"]["total_kimg"]
-    record = read_lines(model.folder / gallery.RECORD)
+    record = read_lines(model.folder / card_images.RECORD)
     assert record[-1]["kimg"] >= total
     kimg = model.document["training"]["images_seen"] / 1000
     if kimg < total:
@@ -90,9 +91,9 @@ def test_the_readme_names_every_model_with_its_figures(model: Model):
     assert len(rows) == 1
     metrics = {metric["name"]: metric for metric in model.document["metrics"]}
     worst_class = next((name for name in ("judge_worst_class", "gan_test_worst_class") if name in metrics), None)
-    assert card.shown(metrics["fid"]) in rows[0]
+    assert model_card.shown(metrics["fid"]) in rows[0]
     assert worst_class or not model.classes
-    assert not worst_class or card.shown(metrics[worst_class]) in rows[0]
+    assert not worst_class or model_card.shown(metrics[worst_class]) in rows[0]
 
 
 FID = {  # what each must reach by so many pictures; of the last two, which fall short of theirs, what a successor must

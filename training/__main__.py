@@ -225,7 +225,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from training.export import export
+    from training.publish.export import export
 
     print(f"written: {export(args.run, args.models)}")
     return 0
@@ -250,13 +250,13 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _card(args: argparse.Namespace) -> int:
-    from training import card, gallery
     from training.monitoring.report import record
+    from training.publish import card_images, model_card
 
     if args.run:
         record.read(args.run)  # or says what is wrong with it
-        gallery.keep_record(args.run, args.model)
-    card.write(args.model)
+        card_images.keep_record(args.run, args.model)
+    model_card.write(args.model)
     print(f"written: {args.model / 'README.md'}")
     return 0
 

@@ -8,11 +8,12 @@ import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, digits, lenet, likeness, reader, styles
+from training import digits, lenet, likeness, reader, styles
 from training.datasets import loaders
 from training.digits import judge_metrics
 from training.errors import TrainingError
 from training.figures import Figure
+from training.publish import model_card
 from training.subject import Subject
 
 JUDGED_PER_CLASS = 1000
@@ -89,8 +90,8 @@ def _write(folder: Path, figures: list[Figure]) -> None:
     """Puts figures in the place of older ones of the same names, into model.json and the card."""
     document = json.loads((folder / "model.json").read_text())
     by_name = {figure["name"]: figure for figure in [*document["metrics"], *figures]}
-    document["metrics"] = [by_name[name] for name in card.TITLES if name in by_name]
+    document["metrics"] = [by_name[name] for name in model_card.TITLES if name in by_name]
     partial = folder / "model.json.partial"
     partial.write_text(json.dumps(document, indent=2) + "\n")
     partial.replace(folder / "model.json")
-    card.write(folder)
+    model_card.write(folder)

@@ -12,10 +12,11 @@ from PIL import Image
 from memorisers import memoriser
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, digits, evaluate, features, likeness, metrics, samples
+from training import digits, evaluate, features, likeness, metrics, samples
 from training.datasets import loaders
 from training.errors import DataError, TrainingError
 from training.features import Extract
+from training.publish import model_card
 from training.subject import Subject
 
 DATA = Path(__file__).parents[1] / "data"
@@ -70,12 +71,12 @@ def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and
         "one_nearest_neighbour", "ppl_z", "data_copying_pixels", "data_copying_features",
     ]  # fmt: skip
     written = (model_folder / "README.md").read_text()
-    assert written == card.render(model_folder)
+    assert written == model_card.render(model_folder)
     for figure in figures:
         assert figure["protocol"] and figure["samples"] > 0 and figure["reference"]
         assert ("floor" in figure) == ("floor_protocol" in figure) == (figure["name"] != "ppl_z")
-        title, samples = card.TITLES[figure["name"]], f"{figure['samples']:,}"
-        row = f"| {title} | {card.shown(figure)} | {card.shown(figure, 'floor')} | {samples} | "
+        title, samples = model_card.TITLES[figure["name"]], f"{figure['samples']:,}"
+        row = f"| {title} | {model_card.shown(figure)} | {model_card.shown(figure, 'floor')} | {samples} | "
         assert row in written
         note = written.partition(row)[2].split(" ")[0]
         assert f"\n{note}. {figure['protocol']}\n" in written

@@ -13,9 +13,9 @@ from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from training import recipe
 from training.errors import RecipeError
-from training.export import export
 from training.loop import checkpoint
 from training.networks import mlp
+from training.publish.export import export
 
 
 @pytest.mark.parametrize(("channels", "resolution"), [(2, 1), (1, 28), (3, 32)])

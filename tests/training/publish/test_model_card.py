@@ -13,10 +13,11 @@ from serving.engine import generation
 from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import card, gallery, reader, samples, styles
+from training import reader, samples, styles
 from training.__main__ import main
 from training.datasets import critters
 from training.figures import Figure, Floor, figure
+from training.publish import card_images, model_card
 
 
 @pytest.fixture(params=["tiny-dcgan", "tiny-cgan", "tiny-style"])
@@ -33,7 +34,7 @@ def measured(folder: Path, *figures: Figure) -> str:
     """The card of the model in `folder` with these figures and no others."""
     document = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(document | {"metrics": list(figures)}))
-    card.write(folder)
+    model_card.write(folder)
     return (folder / "README.md").read_text()
 
 
@@ -46,7 +47,7 @@ def test_the_command_draws_and_writes_and_measures_nothing(folder: Path, capsys:
     assert main(["card", str(folder)]) == 0
     assert (folder / "model.json").read_bytes() == before
     text = (folder / "README.md").read_text()
-    assert text == card.render(folder)
+    assert text == model_card.render(folder)
     pictures = {path.name for path in folder.glob("*.png")}
     assert pictures == {"samples.png", "interpolation.png"} | (
         {"mixing.png", "truncation.png"} if folder.name == "tiny-style" else set()
@@ -58,7 +59,7 @@ def test_the_command_draws_and_writes_and_measures_nothing(folder: Path, capsys:
 
 
 def test_the_strips_are_what_the_server_interpolates(folder: Path):
-    card.write(folder)
+    model_card.write(folder)
     runtime = Runtime(load_model(folder), threads=1)
     classes = runtime.model.classes
     plan = generation.interpolate(
@@ -74,7 +75,7 @@ def test_the_strips_are_what_the_server_interpolates(folder: Path):
 
 
 def test_the_mixing_picture_has_the_sources_on_its_edges_and_a_grid_for_each_group(style_folder: Path):
-    card.write(style_folder)
+    model_card.write(style_folder)
     runtime = Runtime(load_model(style_folder), threads=1)
     own, _ = samples.generate(runtime, 0, 8, seed=0)
     side, found = 5 * 32, pixels(style_folder / "mixing.png")
@@ -88,7 +89,7 @@ def test_the_mixing_picture_has_the_sources_on_its_edges_and_a_grid_for_each_gro
 
 
 def test_the_truncation_picture_goes_from_one_picture_to_the_samples(style_folder: Path):
-    card.write(style_folder)
+    model_card.write(style_folder)
     found = pixels(style_folder / "truncation.png")
     assert found.shape == (6 * 32, 8 * 32, 3)
     assert (found[:32].reshape(32, 8, 32, 3) == found[:32, None, :32]).all()  # psi 0
@@ -201,7 +202,7 @@ def test_the_curve_is_drawn_from_what_is_kept_of_the_run(style_folder: Path, tmp
     (style_folder / "model.json").write_text(json.dumps(document))
     assert main(["card", str(style_folder), "--run", str(run)]) == 0
 
-    kept = [json.loads(line) for line in (style_folder / gallery.RECORD).read_text().splitlines()]
+    kept = [json.loads(line) for line in (style_folder / card_images.RECORD).read_text().splitlines()]
     assert {1, 101, 333, 500} <= {line["kimg"] for line in kept} and 120 <= len(kept) <= 123
     assert kept == sorted(kept, key=lambda line: line["kimg"])
     assert kept[0] == {"kimg": 1, "seconds": 60, "generator_loss": 2, "real_probability": 0.5}  # what a curve shows

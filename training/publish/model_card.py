@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import gallery, remake
 from training.monitoring.statistics import read_lines
 from training.monitoring.timelapse import spread
+from training.publish import card_images, reproduce
 
 FAMILIES = {"mlp": "fully connected", "dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
 TITLES = {  # in the order of the card
@@ -59,7 +59,7 @@ Metrics = dict[str, dict[str, Any]]  # by name
 
 def write(folder: Path) -> None:
     """Draws the pictures of a model folder that follow from it and writes its README.md. Raises ModelError."""
-    gallery.draw(Runtime(load_model(folder)))
+    card_images.draw(Runtime(load_model(folder)))
     (folder / "README.md").write_text(render(folder))
 
 
@@ -94,7 +94,7 @@ def render(folder: Path) -> str:
         *(_figures(document["metrics"]) or ["Not measured yet: `python -m training evaluate`."]),
         *_badly(metrics, files),
         *_nearest(files),
-        *_training(document, read_lines(folder / gallery.RECORD), files),
+        *_training(document, read_lines(folder / card_images.RECORD), files),
         *_notes(document["metrics"]),
         "",
     ]
@@ -121,16 +121,17 @@ def _samples_caption(document: dict[str, Any]) -> str:
 def _interpolation_caption(document: dict[str, Any]) -> str:
     way = "straight lines in w" if document["style"] else "great circles in z"
     within = ", each within one class" if document["classes"] else ""
-    return f"From picture to picture, along {way}{within}: seed 0, indices 0 to {2 * gallery.STRIPS - 1}."
+    return f"From picture to picture, along {way}{within}: seed 0, indices 0 to {2 * card_images.STRIPS - 1}."
 
 
 def _mixing(metrics: Metrics, files: Collection[str]) -> Iterator[str]:
     if "mixing.png" not in files:
         return
     yield from ("", "## Style mixing")
+    n = card_images.SOURCES
     caption = (
         "Coarse, middle and fine styles come from the picture above the column, all others from the one at the left "
-        f"of the row: seed 0, rows 0 to {gallery.SOURCES - 1}, columns {gallery.SOURCES} to {2 * gallery.SOURCES - 1}."
+        f"of the row: seed 0, rows 0 to {n - 1}, columns {n} to {2 * n - 1}."
     )
     yield from _picture("mixing.png", caption, files)
     if "mixing_coarse_share" not in metrics:
@@ -154,7 +155,7 @@ def _truncation(metrics: Metrics, files: Collection[str]) -> Iterator[str]:
     if "truncation.png" not in files:
         return
     yield from ("", "## Truncation")
-    psis = ", ".join(f"{psi:g}" for psi in gallery.PSIS)
+    psis = ", ".join(f"{psi:g}" for psi in card_images.PSIS)
     yield from _picture("truncation.png", f"psi {psis} from top to bottom, on every layer.", files)
     if "truncation_psi" in metrics:
         rows = metrics["truncation_psi"]["by_psi"]
@@ -302,7 +303,7 @@ def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Col
     trained = f"runs/00000-{document['id']}"
     if kimg < total and not measured:  # or `export` takes the best snapshot by itself
         trained += f"/snapshots/{kimg:08.1f}.pt"
-    commands = remake.commands(document, run=trained, compared=compared)
+    commands = reproduce.commands(document, run=trained, compared=compared)
     yield from ("", "To make it again:", "", "```bash", *commands, "```")
 
 

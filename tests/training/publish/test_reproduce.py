@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from training import recipe, remake
+from training import recipe
+from training.publish import reproduce
 
 
 def made_by(*arguments: str) -> tuple[list[str], list[str]]:
@@ -15,7 +16,7 @@ def made_by(*arguments: str) -> tuple[list[str], list[str]]:
 def words(table: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Those of the commands to train and to evaluate a model of this recipe."""
     document = {"id": table["id"], "training": {"recipe": table, "device": "CPU, 2 threads"}}
-    train, _, evaluate = remake.commands(document, run="runs/00000-mine", compared=None)
+    train, _, evaluate = reproduce.commands(document, run="runs/00000-mine", compared=None)
     return shlex.split(train)[4:], shlex.split(evaluate)[4:]
 
 

@@ -15,10 +15,10 @@ from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from small import OVERRIDES, small_trainer
 from training.errors import ExportError
-from training.export import export
 from training.loop import checkpoint, loop, run_state
 from training.monitoring.statistics import new_run
 from training.networks import NETWORKS
+from training.publish.export import export
 
 
 @pytest.fixture(scope="module", params=OVERRIDES)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
-from training import card, gallery
 from training.datasets.transforms import to_uint8
 from training.errors import ExportError
 from training.loop import run_state
 from training.networks import NETWORKS, stylegan
+from training.publish import card_images, model_card
 from training.recipe import Recipe
 
 LEVELS = 1  # of 255: how far a picture may be from torch's ...
@@ -65,8 +65,8 @@ def export(run: Path, models: Path) -> Path:
         except ModelError as error:
             raise ExportError(f"the engine refuses the exported files: {error}") from error
         check(runtime, generator)
-        gallery.keep_record(run if run.is_dir() else run.parent.parent, folder)
-        card.write(folder)
+        card_images.keep_record(run if run.is_dir() else run.parent.parent, folder)
+        model_card.write(folder)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
     except BaseException:
