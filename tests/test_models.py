@@ -13,8 +13,9 @@ from PIL import Image
 
 from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
-from training import evaluate, recipe, samples
+from training import recipe
 from training.datasets import loaders
+from training.evaluation import evaluate, samples
 from training.monitoring.statistics import read_lines
 from training.publish import card_images, model_card
 

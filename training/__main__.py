@@ -170,7 +170,7 @@ def _train(args: argparse.Namespace) -> int:
         dataset = loaders.load(*source, count=chosen.data.count)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
-        from training.probe import FidProbe
+        from training.evaluation.probe import FidProbe
 
         fid = FidProbe(chosen, args.data, _inception(args), device)
     job = trainer.Trainer(chosen, dataset, device, processes)
@@ -232,7 +232,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from training.evaluate import evaluate
+    from training.evaluation.evaluate import evaluate
 
     figures = evaluate(
         args.model,

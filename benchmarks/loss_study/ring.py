@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from training.datasets.dataset import Dataset, Source
+from training.evaluation.metrics import modes_and_kl
 from training.loop.trainer import Trainer
-from training.metrics import modes_and_kl
 
 MODES = 8
 RADIUS = 0.8

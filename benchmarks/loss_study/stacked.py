@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import digits
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.datasets.transforms import to_uint8
+from training.evaluation import digit_classifier
+from training.evaluation.metrics import modes_and_kl
 from training.loop.trainer import Trainer
-from training.metrics import modes_and_kl
 
 MODES = 1000
 JUDGE = "mnist-judge.onnx"  # in the data folder
@@ -22,13 +22,13 @@ KEPT = 16  # pictures
 
 @functools.cache
 def dataset(folder: Path) -> Dataset:
-    return loaders.load("stacked-mnist", folder, digits.SIZE)
+    return loaders.load("stacked-mnist", folder, digit_classifier.SIZE)
 
 
 @torch.no_grad()
 def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
     """What the judge reads in pictures of the average -> measures, the first pictures (n, 28, 28, 3) uint8."""
-    read = digits.mode_reader(folder / JUDGE)
+    read = digit_classifier.mode_reader(folder / JUDGE)
     source = torch.Generator().manual_seed(0)
     modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):

@@ -9,7 +9,7 @@ import numpy as np
 from serving.engine import generation, images
 from serving.engine.latents import Address, address_range, latents
 from serving.engine.runtime import Runtime
-from training import samples
+from training.evaluation import samples
 from training.monitoring.report import curves
 from training.monitoring.report.record import Record
 from training.monitoring.statistics import read_lines

@@ -13,10 +13,10 @@ from serving.engine import generation
 from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import reader, samples, styles
 from training.__main__ import main
 from training.datasets import critters
-from training.figures import Figure, Floor, figure
+from training.evaluation import attribute_classifier, samples, style_mixing
+from training.evaluation.metric import Figure, Floor, figure
 from training.publish import card_images, model_card
 
 
@@ -116,7 +116,7 @@ def mixing_figures(by_attribute: dict[str, dict[str, float]]) -> list[dict[str, 
         figure(
             f"mixing_{group}_share", 0.5, "as the reader reads", 10, "none",
             by_attribute=by_attribute, reader_accuracy=accuracy, reader_confidence=sure, confidence=less_sure,
-            follows={name: "column" if styles.LEVEL[name] == group else "row" for name in critters.ATTRIBUTES},
+            follows={name: "column" if style_mixing.LEVEL[name] == group else "row" for name in critters.ATTRIBUTES},
         )
         for group in samples.STYLES
     ]  # fmt: skip
@@ -224,5 +224,5 @@ def test_a_run_that_is_none_is_refused_and_nothing_is_written(style_folder: Path
 
 
 def test_the_levels_of_attributes_are_those_that_are_rendered():
-    assert styles.LEVEL.keys() == critters.ATTRIBUTES.keys()
-    assert reader.GRID == 16
+    assert style_mixing.LEVEL.keys() == critters.ATTRIBUTES.keys()
+    assert attribute_classifier.GRID == 16

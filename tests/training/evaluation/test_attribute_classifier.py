@@ -9,8 +9,8 @@ import pytest
 import resvg_py
 from PIL import Image, ImageColor
 
-from training import reader
 from training.datasets import critters
+from training.evaluation import attribute_classifier
 
 
 def colour(name: str, index: int) -> np.ndarray:
@@ -65,17 +65,17 @@ def test_files_of_other_attributes_have_other_names(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reader, "EPOCHS", 20)
-    monkeypatch.setattr(reader, "WIDTHS", (16, 24, 32))
-    found = reader.load(tmp_path, 16, train=256, held_out=64)
+    monkeypatch.setattr(attribute_classifier, "EPOCHS", 20)
+    monkeypatch.setattr(attribute_classifier, "WIDTHS", (16, 24, 32))
+    found = attribute_classifier.load(tmp_path, 16, train=256, held_out=64)
     assert list(found.accuracy) == list(critters.ATTRIBUTES)
     assert found.accuracy["background colour"] > 0.5  # of 12 colours
 
     def fail(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(reader, "_train", fail)
-    again = reader.load(tmp_path, 16, train=256, held_out=64)
+    monkeypatch.setattr(attribute_classifier, "_train", fail)
+    again = attribute_classifier.load(tmp_path, 16, train=256, held_out=64)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     assert (again.accuracy, again.confidence) == (found.accuracy, found.confidence)
     np.testing.assert_array_equal(again(pictures), found(pictures))
@@ -89,5 +89,5 @@ def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path:
 
 @pytest.mark.parametrize("resolution", [16, 32, 64])
 def test_a_reader_takes_pictures_of_any_size_that_style_models_have(resolution: int):
-    network = reader.Network(resolution, 5)
-    assert network(reader.torch.zeros(2, 3, resolution, resolution)).shape == (2, 5)
+    network = attribute_classifier.Network(resolution, 5)
+    assert network(attribute_classifier.torch.zeros(2, 3, resolution, resolution)).shape == (2, 5)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from training import likeness, metrics, reader, samples
 from training.datasets import critters
-from training.figures import Figure, Floor, figure
-from training.samples import Styles
-from training.subject import Subject
+from training.evaluation import attribute_classifier, fid_kid, metrics, samples
+from training.evaluation.evaluation import Subject
+from training.evaluation.metric import Figure, Floor, figure
+from training.evaluation.samples import Styles
 
 PAIRS = 5000  # whose mixes are read
 PSIS = (0.4, 0.6, 0.8, 1.0)
@@ -28,7 +28,7 @@ def mixing(subject: Subject) -> list[Figure]:
     column the body and the top the column's, everything else the row's. The floor is how well the reader reads.
     """
     runtime = subject.runtime
-    read = reader.load(subject.data_folder, subject.resolution)
+    read = attribute_classifier.load(subject.data_folder, subject.resolution)
     pictures, others = (samples.generate(runtime, 0, PAIRS, seed)[0] for seed in (samples.SEED, samples.COLUMN_SEED))
     rows, columns = read(pictures), read(others)
     known = {"reader_accuracy": read.accuracy, "reader_confidence": read.confidence, "confidence": read.sure(pictures)}
@@ -45,7 +45,7 @@ def mixing(subject: Subject) -> list[Figure]:
         table = follows(rows, columns, read(samples.mixed(runtime, 0, PAIRS, styles)))
         should = {name: "column" if LEVEL[name] == styles else "row" for name in table}
         value = float(np.mean([shares[should[name]] for name, shares in table.items()]))
-        floor = Floor(right, f"{reader.HELD_OUT:,} held-out critters, read")
+        floor = Floor(right, f"{attribute_classifier.HELD_OUT:,} held-out critters, read")
         details = {"by_attribute": table, "follows": should, **known}
         found.append(figure(f"mixing_{styles}_share", value, protocol, PAIRS, "none", floor, **details))
     return found
@@ -68,7 +68,7 @@ def follows(rows: np.ndarray, columns: np.ndarray, mixes: np.ndarray) -> dict[st
 def mixed_fid(subject: Subject) -> list[Figure]:
     """FID of mixes of two pictures, the coarse, middle and fine styles mixed in turn."""
     how = "mixes of two, by coarse, middle and fine styles in turn, "
-    return likeness.compared(subject, ["fid_mixed"], lambda a, b: [metrics.fid(a, b)], how, subject.mixed_features)
+    return fid_kid.compared(subject, ["fid_mixed"], lambda a, b: [metrics.fid(a, b)], how, subject.mixed_features)
 
 
 def truncation(subject: Subject) -> list[Figure]:
@@ -77,14 +77,14 @@ def truncation(subject: Subject) -> list[Figure]:
     by_psi = []
     for psi in PSIS:
         made = subject.truncated_features(psi)
-        precision, recall = metrics.precision_recall(made, test, likeness.NEIGHBOURS)
+        precision, recall = metrics.precision_recall(made, test, fid_kid.NEIGHBOURS)
         by_psi.append({"psi": psi, "fid": metrics.fid(made, test), "precision": precision, "recall": recall})
     best = min(by_psi, key=lambda row: row["fid"])
     protocol = (
         f"psi of the lowest FID among {', '.join(f'{psi:g}' for psi in PSIS)}, on every layer; "
-        f"{likeness.protocol(subject)}; precision and recall with k = {likeness.NEIGHBOURS}"
+        f"{fid_kid.protocol(subject)}; precision and recall with k = {fid_kid.NEIGHBOURS}"
     )
-    reference = likeness.reference(subject)
+    reference = fid_kid.reference(subject)
     return [figure("truncation_psi", best["psi"], protocol, subject.count, reference, by_psi=by_psi)]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import metrics
+from training.evaluation import metrics
 
 
 def normal(n: int, d: int, seed: int, mean: float = 0.0) -> np.ndarray:

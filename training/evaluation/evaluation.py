@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from serving.engine.runtime import Runtime
-from training import features, samples
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.errors import DataError, TrainingError
+from training.evaluation import inception, samples
 
 LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours
 
@@ -85,17 +85,17 @@ class Subject:
 
     @cached_property
     def test_features(self) -> np.ndarray:
-        return features.dataset_features(self.test, self.name, self.data_folder, len(self.test), self.extract)
+        return inception.dataset_features(self.test, self.name, self.data_folder, len(self.test), self.extract)
 
     @cached_property
     def train_features(self) -> np.ndarray:
         """Of as many training pictures as are compared: they stand in the samples' place, for the floor."""
         n = min(self.count, len(self.test))
-        return features.dataset_features(self.train, self.name, self.data_folder, n, self.extract)
+        return inception.dataset_features(self.train, self.name, self.data_folder, n, self.extract)
 
     @cached_property
     def all_train_features(self) -> np.ndarray:
-        return features.dataset_features(self.train, self.name, self.data_folder, len(self.train), self.extract)
+        return inception.dataset_features(self.train, self.name, self.data_folder, len(self.train), self.extract)
 
     def extract(self, pictures: np.ndarray) -> np.ndarray:
         """Inception features; the network is loaded for the first ones that no file holds."""
@@ -109,15 +109,15 @@ class Subject:
 
         return self.features_of(pictures, 2 * paths, f"-path-{space}-{epsilon:g}")
 
-    def features_of(self, pictures: features.Pictures, n: int, suffix: str = "") -> np.ndarray:
+    def features_of(self, pictures: inception.Pictures, n: int, suffix: str = "") -> np.ndarray:
         """Of n pictures of the model, kept under its sha256; `suffix` says which pictures."""
         key = f"{self.model.id}-{self.model.sha256[:16]}{suffix}"
-        path = features.cache_folder(self.name, self.data_folder) / f"{key}.npy"
-        return features.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")
+        path = inception.cache_folder(self.name, self.data_folder) / f"{key}.npy"
+        return inception.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")
 
     @cached_property
-    def _inception(self) -> features.Extract:
-        return features.inception_extractor(self.inception, self.device)
+    def _inception(self) -> inception.Extract:
+        return inception.inception_extractor(self.inception, self.device)
 
     def _load(self, split: str, count: int | None) -> Dataset:
         found = loaders.load(self.name, self.data_folder, self.resolution, split, count)

@@ -10,16 +10,16 @@ from serving.engine import generation
 from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import features, metrics, reader, samples, styles
 from training.datasets import critters
-from training.subject import Subject
+from training.evaluation import attribute_classifier, inception, metrics, samples, style_mixing
+from training.evaluation.evaluation import Subject
 
 
 @pytest.fixture
 def subject(repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     """A style model of critters, 40 samples against 60 pictures, and the pixels' means for features."""
-    monkeypatch.setattr(features, "SIZE", 12)
-    monkeypatch.setattr(features, "inception_extractor", lambda *_: means)
+    monkeypatch.setattr(inception, "SIZE", 12)
+    monkeypatch.setattr(inception, "inception_extractor", lambda *_: means)
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
     runtime.model.document["training"]["recipe"] = {"data": {"name": "critters", "resolution": 16, "count": 80}}
     return Subject(runtime, tmp_path, count=40, reference=60, inception=None, device="cpu")
@@ -51,7 +51,7 @@ def test_a_share_is_of_the_pairs_that_differ():
     rows, columns, mixes = (np.zeros((4, n), int) for _ in range(3))
     columns[:, 0] = [1, 1, 1, 0]  # body: three pairs differ; the mixes are a row's, two columns' and something else's
     mixes[:, 0] = [0, 1, 5, 7]
-    table = styles.follows(rows, columns, mixes)
+    table = style_mixing.follows(rows, columns, mixes)
     assert table["body"] == {"row": pytest.approx(1 / 3), "column": pytest.approx(1 / 3), "pairs": 3}
     assert table["top"] == {"row": 0, "column": 0, "pairs": 0}
 
@@ -85,11 +85,11 @@ def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
     def marked(kind: int) -> np.ndarray:
         return np.full((10, 16, 16, 3), kind, np.uint8)
 
-    monkeypatch.setattr(styles, "PAIRS", 10)
-    monkeypatch.setattr(reader, "load", lambda *_: Oracle(taken))
+    monkeypatch.setattr(style_mixing, "PAIRS", 10)
+    monkeypatch.setattr(attribute_classifier, "load", lambda *_: Oracle(taken))
     monkeypatch.setattr(samples, "generate", lambda r, start, n, seed: (marked(int(seed == samples.COLUMN_SEED)), None))
     monkeypatch.setattr(samples, "mixed", lambda *_: marked(2))
-    coarse, middle, fine = styles.mixing(subject)
+    coarse, middle, fine = style_mixing.mixing(subject)
     assert coarse["value"] == pytest.approx(6 / 7)  # all but the top, which should be the column's
     assert middle["value"] == pytest.approx(
         3 / 7
@@ -102,12 +102,12 @@ def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
 
 def test_fid_of_mixes_and_the_figures_of_truncation_are_of_those_pictures(subject: Subject):
     test, train = subject.test_features, subject.train_features
-    (mixed,) = styles.mixed_fid(subject)
+    (mixed,) = style_mixing.mixed_fid(subject)
     runtime = subject.runtime
     assert mixed["value"] == pytest.approx(metrics.fid(means(samples.mixed(runtime, 0, 40)), test), rel=1e-5)
     assert mixed["floor"] == pytest.approx(metrics.fid(train, test), rel=1e-5)
 
-    (found,) = styles.truncation(subject)
+    (found,) = style_mixing.truncation(subject)
     rows: list[dict[str, Any]] = found["by_psi"]
     assert [row["psi"] for row in rows] == [0.4, 0.6, 0.8, 1.0]
     for row in rows:

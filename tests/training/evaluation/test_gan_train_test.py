@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from memorisers import memoriser
-from training import digits, lenet
 from training.datasets import loaders
-from training.subject import Subject
+from training.evaluation import digit_classifier, gan_train_test
+from training.evaluation.evaluation import Subject
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture
@@ -22,16 +22,18 @@ def sorted_digits() -> torch.Tensor:
 
 
 def subject(folder: Path, pictures: torch.Tensor) -> Subject:
-    runtime = memoriser(folder, pictures.numpy(), "mnist", digits.CLASSES)
+    runtime = memoriser(folder, pictures.numpy(), "mnist", digit_classifier.CLASSES)
     return Subject(runtime, DATA, count=20, reference=20, inception=None, device="cpu")
 
 
 def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lenet, "EPOCHS", 40)
-    right, read_right, worst_right = lenet.classification(subject(tmp_path / "right", sorted_digits))
-    wrong, read_wrong, worst_wrong = lenet.classification(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
+    monkeypatch.setattr(gan_train_test, "EPOCHS", 40)
+    right, read_right, worst_right = gan_train_test.classification(subject(tmp_path / "right", sorted_digits))
+    wrong, read_wrong, worst_wrong = gan_train_test.classification(
+        subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0))
+    )
     assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test pictures, from a few hundred
     assert wrong["value"] < 0.2 and wrong["floor"] == right["floor"]  # each digit learnt as the one after it
     assert right["samples"] == 256  # as many as there are real ones to learn from
@@ -48,8 +50,8 @@ def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
 def test_a_thousand_classes_are_not_told_one_by_one(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lenet, "EPOCHS", 1)
-    monkeypatch.setattr(lenet, "TOLD", 9)
-    _, read, worst = lenet.classification(subject(tmp_path / "many", sorted_digits))
+    monkeypatch.setattr(gan_train_test, "EPOCHS", 1)
+    monkeypatch.setattr(gan_train_test, "TOLD", 9)
+    _, read, worst = gan_train_test.classification(subject(tmp_path / "many", sorted_digits))
     assert not {"by_class", "real_by_class", "confusion"} & read.keys()
     assert worst["value"] <= read["value"]

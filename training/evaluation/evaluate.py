@@ -8,13 +8,13 @@ import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import digits, lenet, likeness, reader, styles
 from training.datasets import loaders
-from training.digits import judge_metrics
 from training.errors import TrainingError
-from training.figures import Figure
+from training.evaluation import attribute_classifier, digit_classifier, fid_kid, gan_train_test, style_mixing
+from training.evaluation.digit_classifier import judge_metrics
+from training.evaluation.evaluation import Subject
+from training.evaluation.metric import Figure
 from training.publish import model_card
-from training.subject import Subject
 
 JUDGED_PER_CLASS = 1000
 ON_DEMAND = ("fid_train",)  # five times the work of all the others
@@ -56,33 +56,33 @@ def evaluate(
 def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
     """What can be measured of a model with the data and the judge that are there, by name, in the card's order."""
     by_name: dict[str, Measure] = {}
-    if judge and subject.resolution == digits.SIZE:
+    if judge and subject.resolution == digit_classifier.SIZE:
         runtime = subject.runtime
         if subject.name == "mnist":
-            n = JUDGED_PER_CLASS * len(digits.CLASSES)
+            n = JUDGED_PER_CLASS * len(digit_classifier.CLASSES)
             by_name["judge"] = lambda: judge_metrics(runtime, judge, JUDGED_PER_CLASS, subject.test)
-            by_name["inception_score"] = lambda: digits.score_metrics(runtime, judge, n, subject.test)
+            by_name["inception_score"] = lambda: digit_classifier.score_metrics(runtime, judge, n, subject.test)
         if subject.name == "stacked-mnist":
-            n = digits.STACKED_SAMPLES
-            by_name["modes"] = lambda: digits.mode_metrics(
-                runtime, judge, n, loaders.load(subject.name, subject.data_folder, digits.SIZE, "test", n)
+            n = digit_classifier.STACKED_SAMPLES
+            by_name["modes"] = lambda: digit_classifier.mode_metrics(
+                runtime, judge, n, loaders.load(subject.name, subject.data_folder, digit_classifier.SIZE, "test", n)
             )
     if subject.model.classes and subject.labelled:
-        by_name["classification"] = lambda: lenet.classification(subject)
-    by_name["fid"] = lambda: likeness.fid(subject)
-    by_name["fid_train"] = lambda: likeness.fid_train(subject)
-    by_name["kid"] = lambda: likeness.kid(subject)
-    by_name["precision_recall"] = lambda: likeness.precision_recall(subject)
-    by_name["realism"] = lambda: likeness.realism(subject)
-    by_name["one_nearest_neighbour"] = lambda: likeness.one_nearest_neighbour(subject)
-    by_name["path_length"] = lambda: likeness.path_length(subject)
+        by_name["classification"] = lambda: gan_train_test.classification(subject)
+    by_name["fid"] = lambda: fid_kid.fid(subject)
+    by_name["fid_train"] = lambda: fid_kid.fid_train(subject)
+    by_name["kid"] = lambda: fid_kid.kid(subject)
+    by_name["precision_recall"] = lambda: fid_kid.precision_recall(subject)
+    by_name["realism"] = lambda: fid_kid.realism(subject)
+    by_name["one_nearest_neighbour"] = lambda: fid_kid.one_nearest_neighbour(subject)
+    by_name["path_length"] = lambda: fid_kid.path_length(subject)
     if subject.held_out:
-        by_name["nearest"] = lambda: likeness.nearest(subject)
+        by_name["nearest"] = lambda: fid_kid.nearest(subject)
     if subject.model.style:
-        by_name["mixed_fid"] = lambda: styles.mixed_fid(subject)
-        by_name["truncation"] = lambda: styles.truncation(subject)
-        if subject.name == "critters" and subject.resolution >= reader.GRID:
-            by_name["mixing"] = lambda: styles.mixing(subject)
+        by_name["mixed_fid"] = lambda: style_mixing.mixed_fid(subject)
+        by_name["truncation"] = lambda: style_mixing.truncation(subject)
+        if subject.name == "critters" and subject.resolution >= attribute_classifier.GRID:
+            by_name["mixing"] = lambda: style_mixing.mixing(subject)
     return by_name
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 from memorisers import memoriser
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training import digits, evaluate, features, likeness, metrics, samples
 from training.datasets import loaders
 from training.errors import DataError, TrainingError
-from training.features import Extract
+from training.evaluation import digit_classifier, evaluate, fid_kid, inception, metrics, samples
+from training.evaluation.evaluation import Subject
+from training.evaluation.inception import Extract
 from training.publish import model_card
-from training.subject import Subject
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
 FEATURES = 16
 
@@ -32,8 +32,8 @@ def projections_for_inception(monkeypatch: pytest.MonkeyPatch) -> Extract:
         rows = pictures.reshape(len(pictures), -1).astype(np.float32) / 255
         return rows @ np.random.default_rng(0).standard_normal((rows.shape[1], FEATURES)).astype(np.float32)
 
-    monkeypatch.setattr(features, "SIZE", FEATURES)
-    monkeypatch.setattr(features, "inception_extractor", lambda *_: extract)
+    monkeypatch.setattr(inception, "SIZE", FEATURES)
+    monkeypatch.setattr(inception, "inception_extractor", lambda *_: extract)
     monkeypatch.setattr(evaluate, "JUDGED_PER_CLASS", 10)
     return extract
 
@@ -199,7 +199,7 @@ def test_a_style_model_has_path_lengths_in_z_and_in_w(repository_folder: Path, t
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
     runtime.model.document["training"]["recipe"] = {"data": {"name": "critters", "resolution": 16, "count": None}}
     subject = Subject(runtime, tmp_path, count=10, reference=10, inception=None, device="cpu")
-    in_z, in_w = likeness.path_length(subject)
+    in_z, in_w = fid_kid.path_length(subject)
     assert (in_z["name"], in_w["name"]) == ("ppl_z", "ppl_w")
     assert in_z["value"] != in_w["value"] and min(in_z["value"], in_w["value"]) > 0
     assert "steps of 0.02 on 500 straight lines in w" in in_w["protocol"]
@@ -211,7 +211,7 @@ def test_a_confusion_table_is_shown_with_its_classes(tmp_path: Path, data_folder
     train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == digit][:4] for digit in range(10)])
-    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder
+    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digit_classifier.CLASSES).model.folder
     (accuracy, _) = evaluate.evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
     rows = (folder / "README.md").read_text().splitlines()
     begin = rows.index("| asked \\ read | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |")
@@ -242,7 +242,7 @@ def test_digits_that_are_misread_are_shown_with_what_was_read(tmp_path: Path, da
     train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == (digit + 1) % 10][:4] for digit in range(10)])
-    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digits.CLASSES).model.folder
+    folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digit_classifier.CLASSES).model.folder
     (accuracy, _) = evaluate.evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
     right = [each for each in accuracy["shown"] if each["read"] == str((each["label"] + 1) % 10)]
     assert len(accuracy["shown"]) == 20 and len(right) >= 18

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from memorisers import memoriser
-from training import digits
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
+from training.evaluation import digit_classifier
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
 
 
@@ -25,18 +25,20 @@ def read_well() -> dict[int, torch.Tensor]:
     """Two real pictures of each digit, which the judge reads as what they are."""
     train = loaders.load("mnist", DATA, 28, "train")
     assert train.labels is not None
-    right = torch.from_numpy(digits.digit_reader(JUDGE)(train.images.permute(0, 2, 3, 1).numpy())) == train.labels
+    right = (
+        torch.from_numpy(digit_classifier.digit_reader(JUDGE)(train.images.permute(0, 2, 3, 1).numpy())) == train.labels
+    )
     return {digit: train.images[right & (train.labels == digit)][:2] for digit in range(10)}
 
 
 def test_the_judge_reads_real_digits(real_digits: Dataset):
-    predicted = digits.digit_reader(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
+    predicted = digit_classifier.digit_reader(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
     assert real_digits.labels is not None and (predicted == real_digits.labels.numpy()).mean() >= 63 / 64
 
 
 def test_planes_are_read_as_hundreds_tens_and_ones(read_well: dict[int, torch.Tensor]):
     planes = [read_well[digit][0, 0] for digit in (4, 0, 7)]
-    assert digits.mode_reader(JUDGE)(torch.stack(planes, dim=-1)[None].numpy()).tolist() == [407]
+    assert digit_classifier.mode_reader(JUDGE)(torch.stack(planes, dim=-1)[None].numpy()).tolist() == [407]
 
 
 def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_pictures(
@@ -44,8 +46,8 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
 ):
     """Asked for a 4 it gives a 9, and for a 9 a 4."""
     shown = [read_well[{4: 9, 9: 4}.get(digit, digit)] for digit in range(10)]
-    runtime = memoriser(tmp_path / "confused", torch.cat(shown).numpy(), "mnist", digits.CLASSES)
-    accuracy, worst = digits.judge_metrics(runtime, JUDGE, 3, real_digits)
+    runtime = memoriser(tmp_path / "confused", torch.cat(shown).numpy(), "mnist", digit_classifier.CLASSES)
+    accuracy, worst = digit_classifier.judge_metrics(runtime, JUDGE, 3, real_digits)
     assert accuracy["samples"] == 30 and accuracy["reference"] == "mnist-judge.onnx"
     assert accuracy["value"] == 0.8 and worst["value"] == 0
     assert accuracy["by_class"] == {str(digit): float(digit not in (4, 9)) for digit in range(10)}
@@ -53,14 +55,14 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
     table[[4, 9]] = table[[9, 4]]
     assert accuracy["confusion"] == table.tolist()
     assert accuracy["floor"] >= 63 / 64 and accuracy["floor_protocol"] == "64 test pictures"
-    assert "floor" not in digits.judge_metrics(runtime, JUDGE, 3)[0]
+    assert "floor" not in digit_classifier.judge_metrics(runtime, JUDGE, 3)[0]
 
 
 def test_a_model_without_classes_is_asked_for_its_rarest_digit(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     nines_alone = memoriser(tmp_path / "nines", read_well[9].numpy(), "mnist")
-    (share,) = digits.judge_metrics(nines_alone, JUDGE, 3, real_digits)
+    (share,) = digit_classifier.judge_metrics(nines_alone, JUDGE, 3, real_digits)
     assert share["name"] == "smallest_class_share" and share["value"] == 0
     assert real_digits.labels is not None
     rarest = real_digits.labels.bincount().min().item() / 64 * 10
@@ -71,7 +73,7 @@ def test_the_inception_score_counts_the_digits_that_a_model_shows(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     two = memoriser(tmp_path / "two", torch.cat([read_well[0][:1], read_well[1][:1]]).numpy(), "mnist")
-    (score,) = digits.score_metrics(two, JUDGE, 400, real_digits)
+    (score,) = digit_classifier.score_metrics(two, JUDGE, 400, real_digits)
     assert score["value"] == pytest.approx(2, abs=0.1) and score["samples"] == 400
     assert 8 < score["floor"] < 10
 
@@ -79,12 +81,12 @@ def test_the_inception_score_counts_the_digits_that_a_model_shows(
 def test_modes_of_stacked_digits_are_counted(
     tmp_path: Path, read_well: dict[int, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(digits, "BATCH", 30)
+    monkeypatch.setattr(digit_classifier, "BATCH", 30)
     triples = [(0, 0, 0), (0, 0, 0), (1, 2, 3), (3, 2, 1)]  # four pictures of three modes, one of them twice as often
     pictures = torch.stack([torch.cat([read_well[digit][0] for digit in triple]) for triple in triples])
     runtime = memoriser(tmp_path / "stacked", pictures.numpy(), "stacked-mnist")
     real = loaders.load("stacked-mnist", DATA, 28, "test", 100)
-    modes, kl = digits.mode_metrics(runtime, JUDGE, 200, real)
+    modes, kl = digit_classifier.mode_metrics(runtime, JUDGE, 200, real)
     assert modes["value"] == 3 and modes["samples"] == 200
     assert kl["value"] == pytest.approx(np.log(1000) - 1.5 * np.log(2), abs=0.05)
     assert real.labels is not None

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from serving.engine import images
-from training import features, metrics, samples
 from training.datasets import loaders
-from training.figures import Figure, Floor, figure
-from training.subject import Subject
+from training.evaluation import inception, metrics, samples
+from training.evaluation.evaluation import Subject
+from training.evaluation.metric import Figure, Floor, figure
 
 KID_SUBSETS = 100  # of a thousand pictures each, as torch-fidelity has it
 KID_SUBSET_SIZE = 1000
@@ -185,7 +185,7 @@ def reference(subject: Subject) -> str:
 
 
 def _extractor(subject: Subject) -> str:
-    return features.protocol(subject.model.image.channels)
+    return inception.protocol(subject.model.image.channels)
 
 
 def _rows(pictures: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import metrics, samples
 from training.datasets import loaders
 from training.datasets.transforms import to_unit
-from training.figures import Figure, Floor, figure
-from training.subject import Subject
+from training.evaluation import metrics, samples
+from training.evaluation.evaluation import Subject
+from training.evaluation.metric import Figure, Floor, figure
 
 EPOCHS = 8
 BATCH = 128

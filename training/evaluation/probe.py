@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import features, metrics
+from training.evaluation import inception, metrics
 from training.recipe import Recipe
 
 
@@ -15,13 +15,14 @@ class FidProbe:
     A small sample reads high, by about the same each time: for following one run, not for a card.
     """
 
-    def __init__(self, recipe: Recipe, data_folder: Path, inception: Path | None, device: torch.device):
+    def __init__(self, recipe: Recipe, data_folder: Path, weights: Path | None, device: torch.device):
         n, name, resolution = recipe.monitoring.fid_pictures, recipe.data.name, recipe.data.resolution
-        self.extract = features.inception_extractor(inception, device)
-        self.reference = features.real_features(name, data_folder, resolution, n, self.extract)
+        self.extract = inception.inception_extractor(weights, device)
+        self.reference = inception.real_features(name, data_folder, resolution, n, self.extract)
 
     def __call__(self, pictures: np.ndarray) -> float:
         parts = [
-            self.extract(pictures[start : start + features.BATCH]) for start in range(0, len(pictures), features.BATCH)
+            self.extract(pictures[start : start + inception.BATCH])
+            for start in range(0, len(pictures), inception.BATCH)
         ]
         return metrics.fid(np.concatenate(parts), self.reference)

@@ -9,10 +9,10 @@ import torch
 from tqdm import tqdm
 
 from serving.engine.runtime import Runtime
-from training import metrics
 from training.datasets.dataset import Dataset
-from training.figures import Figure, Floor, figure
-from training.samples import described, generate
+from training.evaluation import metrics
+from training.evaluation.metric import Figure, Floor, figure
+from training.evaluation.samples import described, generate
 
 SIZE = 28  # pixels of the pictures that a judge reads
 CLASSES = tuple("0123456789")

@@ -9,7 +9,7 @@ import pytest
 from serving.engine.latents import address_range, latents
 from serving.engine.repository import load_repository
 from serving.engine.runtime import Runtime
-from training import samples
+from training.evaluation import samples
 
 
 @pytest.fixture(scope="module")
