@@ -12,7 +12,7 @@ from benchmarks.loss_study import losses, plots, ring, table
 from benchmarks.loss_study.__main__ import main
 from benchmarks.loss_study.settings import RING, STACKED, UNROLLED, Setting
 from training.errors import TrainingError
-from training.evaluation import digit_classifier
+from training.evaluation import modes
 
 DATA = Path(__file__).with_name("data")
 
@@ -122,7 +122,7 @@ def test_stacked_mnist_is_read_by_the_judge(tmp_path: Path):
     (result,) = losses.study(tmp_path, DATA, [run], jobs=1)
     pictures = np.load(run.samples(tmp_path))
     assert pictures.shape == (1, 16, 28, 28, 3) and pictures.dtype == np.uint8
-    read = digit_classifier.mode_reader(DATA / "mnist-judge.onnx")(pictures[0])
+    read = modes.mode_classifier(DATA / "mnist-judge.onnx")(pictures[0])
     (look,) = result["looks"]
     assert len(set(read.tolist())) <= look["modes"] <= losses.QUICK_SAMPLES
     # n samples on m modes: the KL is at least log(1000 / m), and at most that of one mode

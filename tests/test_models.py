@@ -15,7 +15,7 @@ from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
 from training import recipe
 from training.datasets import loaders
-from training.evaluation import evaluate, samples
+from training.evaluation import digit_classifier, samples
 from training.monitoring.statistics import read_lines
 from training.publish import card_images, model_card
 
@@ -130,7 +130,7 @@ def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
     digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
     assert digit_models
     for model in digit_models:
-        accuracy, _ = evaluate.judge_metrics(Runtime(model), JUDGE, per_class=200)
+        accuracy, _ = digit_classifier.accuracy(Runtime(model), JUDGE, per_class=200)
         assert min(accuracy["by_class"].values()) > 0.955, json.dumps(accuracy["by_class"])
         published = next(m for m in model.document["metrics"] if m["name"] == "judge_worst_class")
         assert published["value"] >= 0.985

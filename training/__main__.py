@@ -170,9 +170,9 @@ def _train(args: argparse.Namespace) -> int:
         dataset = loaders.load(*source, count=chosen.data.count)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
-        from training.evaluation.probe import FidProbe
+        from training.evaluation.fid_kid import RunFid
 
-        fid = FidProbe(chosen, args.data, _inception(args), device)
+        fid = RunFid(chosen, args.data, _inception(args), device)
     job = trainer.Trainer(chosen, dataset, device, processes)
     exact = run_state.restore(job, state) if state else True
     folder = processes.same(str(args.resume or (processes.first and statistics.new_run(args.runs, chosen))))

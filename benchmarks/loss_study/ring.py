@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from training.datasets.dataset import Dataset, Source
-from training.evaluation.metrics import modes_and_kl
+from training.evaluation.modes import modes_and_kl
 from training.loop.trainer import Trainer
 
 MODES = 8

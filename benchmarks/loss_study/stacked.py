@@ -9,8 +9,7 @@ import torch
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.datasets.transforms import to_uint8
-from training.evaluation import digit_classifier
-from training.evaluation.metrics import modes_and_kl
+from training.evaluation import digit_classifier, modes
 from training.loop.trainer import Trainer
 
 MODES = 1000
@@ -28,13 +27,13 @@ def dataset(folder: Path) -> Dataset:
 @torch.no_grad()
 def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
     """What the judge reads in pictures of the average -> measures, the first pictures (n, 28, 28, 3) uint8."""
-    read = digit_classifier.mode_reader(folder / JUDGE)
+    read = modes.mode_classifier(folder / JUDGE)
     source = torch.Generator().manual_seed(0)
-    modes, kept = [], np.empty(0)
+    found_modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):
         z = torch.randn(min(BATCH, samples - start), job.recipe.network.latent_size, generator=source)
         pictures = to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
         kept = kept if start else pictures[:KEPT]
-        modes.append(read(pictures))
-    found, kl = modes_and_kl(np.concatenate(modes), MODES)
+        found_modes.append(read(pictures))
+    found, kl = modes.modes_and_kl(np.concatenate(found_modes), MODES)
     return {"modes": found, "kl": kl}, kept

@@ -161,7 +161,7 @@ def test_what_measures_fid_draws_none_of_the_runs_random_numbers(tmp_path: Path,
             def __call__(self, pictures: np.ndarray) -> float:
                 return 1.0
 
-        monkeypatch.setattr("training.evaluation.probe.FidProbe", Probe)
+        monkeypatch.setattr("training.evaluation.fid_kid.RunFid", Probe)
         folder = tmp_path / str(draws)
         command = ["train", *RECIPE, "network.dropout=0.5", "total_kimg=0.032", "monitoring.fid_kimg=0.016"]
         assert main([*command, "--data", str(DATA), "--runs", str(folder)]) == 0

@@ -1,7 +1,7 @@
-"""A small network that reads the attributes of critters in pictures: how style mixing is measured, not only seen.
+"""The attribute classifier: a small network that reads the attributes of critters, with which style mixing is measured.
 
 It is trained on the attributes that the critters were rendered with, once for each resolution, and kept beside the
-data. A reading is only as good as the reader's accuracy on held-out critters, which goes with it wherever it is shown.
+data. Its accuracy on held-out critters goes with what it reads wherever that is shown.
 """
 
 from dataclasses import dataclass
@@ -47,22 +47,22 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class Reader:
+class AttributeClassifier:
     network: Network
-    accuracy: dict[str, float]  # how often it is right, by attribute, on held-out critters ...
-    confidence: dict[str, float]  # ... and how sure it is of what it reads there: of other pictures it may be less
+    accuracy: dict[str, float]  # by attribute, on held-out critters ...
+    confidence: dict[str, float]  # ... and its mean confidence there; on other images it may be less
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures (N, R, R, 3) uint8 -> (N, 7) int64: for each of critters.ATTRIBUTES the likeliest value."""
         return _read(self.network, pictures)[0]
 
-    def sure(self, pictures: np.ndarray) -> dict[str, float]:
+    def mean_confidence(self, pictures: np.ndarray) -> dict[str, float]:
         """The mean probability of the values that are read in pictures (N, R, R, 3) uint8, by attribute."""
         return _by_attribute(_read(self.network, pictures)[1])
 
 
-def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = HELD_OUT) -> Reader:
-    """The reader of critters at `resolution`, trained (minutes on a CPU) where `folder` does not hold it yet."""
+def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = HELD_OUT) -> AttributeClassifier:
+    """The classifier at `resolution`, trained (minutes on a CPU) where `folder` does not hold it yet."""
     path = folder / f"critters-reader-{critters.vocabulary()}-{resolution}.pt"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -70,7 +70,7 @@ def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = H
     if path.is_file():
         kept = checkpoint.load(path)
         network.load_state_dict(kept["network"])
-        return Reader(network.eval(), kept["accuracy"], kept["confidence"])
+        return AttributeClassifier(network.eval(), kept["accuracy"], kept["confidence"])
     images = loaders.load("critters", folder, resolution, "train", train).images
     _train(network, images, torch.from_numpy(critters.cached_attributes(folder, "train", train)))
     unseen = loaders.load("critters", folder, resolution, "test", held_out).images.permute(0, 2, 3, 1).numpy()
@@ -78,7 +78,7 @@ def load(folder: Path, resolution: int, *, train: int = TRAIN, held_out: int = H
     right = values == critters.cached_attributes(folder, "test", held_out)  # (N, 7)
     known = {"accuracy": _by_attribute(right), "confidence": _by_attribute(confidences)}
     checkpoint.save(path, {"network": network.state_dict(), **known})
-    return Reader(network, **known)
+    return AttributeClassifier(network, **known)
 
 
 def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
@@ -88,7 +88,7 @@ def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
     steps = EPOCHS * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     network.train()
-    with tqdm(total=EPOCHS * len(images), desc="training the reader of critters", unit="img") as bar:
+    with tqdm(total=EPOCHS * len(images), desc="training the attribute classifier", unit="img") as bar:
         for _ in range(EPOCHS):
             for batch in torch.randperm(len(images), generator=generator).split(BATCH):
                 logits = network(_worn(to_unit(images[batch]), generator))

@@ -1,25 +1,50 @@
 """Metrics of an exported model, measured on its ONNX files through the engine that serves them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
-from training.datasets import loaders
 from training.errors import TrainingError
-from training.evaluation import attribute_classifier, digit_classifier, fid_kid, gan_train_test, style_mixing
-from training.evaluation.digit_classifier import judge_metrics
-from training.evaluation.evaluation import Subject
-from training.evaluation.metric import Figure
+from training.evaluation import (
+    classification,
+    data_copying,
+    digit_classifier,
+    fid_kid,
+    inception_score,
+    modes,
+    one_nearest_neighbour,
+    path_length,
+    precision_recall,
+    style_mixing,
+    truncation,
+)
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.metric import Value
 from training.publish import model_card
 
-JUDGED_PER_CLASS = 1000
-ON_DEMAND = ("fid_train",)  # five times the work of all the others
-
-Measure = Callable[[], list[Figure]]
+METRICS = (
+    digit_classifier.METRIC,
+    inception_score.METRIC,
+    modes.METRIC,
+    classification.METRIC,
+    fid_kid.FID,
+    fid_kid.FID_TRAIN,
+    fid_kid.KID,
+    precision_recall.METRIC,
+    precision_recall.REALISM,
+    one_nearest_neighbour.METRIC,
+    path_length.METRIC,
+    data_copying.METRIC,
+    style_mixing.FID,
+    truncation.METRIC,
+    style_mixing.METRIC,
+)
+PARTIAL = "evaluation.partial.json"  # in the model's folder, until the evaluation has ended
 
 
 def evaluate(
@@ -32,66 +57,55 @@ def evaluate(
     judge: Path | None = None,
     device: torch.device | str,
     metrics: Sequence[str] | None = None,
-) -> list[Figure]:
-    """Measures the model in `folder` and writes the figures into its model.json and README.md, each as it is found.
+) -> list[Value]:
+    """Measures the model in `folder` and writes each value into its model.json and README.md as it is found.
 
-    `metrics` names some of `measures`, all but ON_DEMAND unless given; figures of others stay as they were. Raises
-    TrainingError.
+    `metrics` names some of METRICS (default: all that the data allow, except those on demand); values of others stay as
+    they were. A stopped evaluation resumes with the metrics it has. Raises TrainingError.
     """
     runtime = Runtime(load_model(folder))
-    subject = Subject(runtime, data_folder, count=samples, reference=reference, inception=inception, device=device)
-    known = measures(subject, judge)
-    chosen = [name for name in known if name not in ON_DEMAND] if metrics is None else metrics
+    evaluation = Evaluation(
+        runtime,
+        data_folder,
+        count=samples,
+        reference=reference,
+        inception_weights=inception,
+        judge=judge,
+        device=device,
+    )
+    known = {metric.name: metric for metric in METRICS if metric.needs(evaluation)}
+    chosen = [name for name in known if not known[name].on_demand] if metrics is None else metrics
     if unknown := [name for name in chosen if name not in known]:
         raise TrainingError(f"`metrics` (={unknown[0]}) must be among {', '.join(known)} for {runtime.model.id} here.")
-    found: list[Figure] = []
+    of = {"model": runtime.model.sha256, "samples": samples, "reference": reference, "data": str(data_folder.resolve())}
+    partial = folder / PARTIAL
+    found = _found_before(partial, of)
     for name in known:
-        if name in chosen:
-            fresh = known[name]()
-            _write(folder, fresh)
-            found += fresh
-    return found
+        if name in chosen and name not in found:
+            found[name] = known[name].measure(evaluation)
+            _write(folder, found[name])
+            _replace(partial, {"of": of, "found": found})
+    partial.unlink(missing_ok=True)
+    return [value for name in known if name in chosen for value in found[name]]
 
 
-def measures(subject: Subject, judge: Path | None) -> dict[str, Measure]:
-    """What can be measured of a model with the data and the judge that are there, by name, in the card's order."""
-    by_name: dict[str, Measure] = {}
-    if judge and subject.resolution == digit_classifier.SIZE:
-        runtime = subject.runtime
-        if subject.name == "mnist":
-            n = JUDGED_PER_CLASS * len(digit_classifier.CLASSES)
-            by_name["judge"] = lambda: judge_metrics(runtime, judge, JUDGED_PER_CLASS, subject.test)
-            by_name["inception_score"] = lambda: digit_classifier.score_metrics(runtime, judge, n, subject.test)
-        if subject.name == "stacked-mnist":
-            n = digit_classifier.STACKED_SAMPLES
-            by_name["modes"] = lambda: digit_classifier.mode_metrics(
-                runtime, judge, n, loaders.load(subject.name, subject.data_folder, digit_classifier.SIZE, "test", n)
-            )
-    if subject.model.classes and subject.labelled:
-        by_name["classification"] = lambda: gan_train_test.classification(subject)
-    by_name["fid"] = lambda: fid_kid.fid(subject)
-    by_name["fid_train"] = lambda: fid_kid.fid_train(subject)
-    by_name["kid"] = lambda: fid_kid.kid(subject)
-    by_name["precision_recall"] = lambda: fid_kid.precision_recall(subject)
-    by_name["realism"] = lambda: fid_kid.realism(subject)
-    by_name["one_nearest_neighbour"] = lambda: fid_kid.one_nearest_neighbour(subject)
-    by_name["path_length"] = lambda: fid_kid.path_length(subject)
-    if subject.held_out:
-        by_name["nearest"] = lambda: fid_kid.nearest(subject)
-    if subject.model.style:
-        by_name["mixed_fid"] = lambda: style_mixing.mixed_fid(subject)
-        by_name["truncation"] = lambda: style_mixing.truncation(subject)
-        if subject.name == "critters" and subject.resolution >= attribute_classifier.GRID:
-            by_name["mixing"] = lambda: style_mixing.mixing(subject)
-    return by_name
+def _found_before(partial: Path, of: dict[str, Any]) -> dict[str, list[Value]]:
+    """Return the values of a stopped evaluation, by metric; none if it was of other files, counts or data."""
+    kept = json.loads(partial.read_text()) if partial.is_file() else {}
+    return kept["found"] if kept.get("of") == of else {}
 
 
-def _write(folder: Path, figures: list[Figure]) -> None:
-    """Puts figures in the place of older ones of the same names, into model.json and the card."""
+def _write(folder: Path, values: list[Value]) -> None:
+    """Replaces older values of the same names, in model.json and the card."""
     document = json.loads((folder / "model.json").read_text())
-    by_name = {figure["name"]: figure for figure in [*document["metrics"], *figures]}
+    by_name = {value["name"]: value for value in [*document["metrics"], *values]}
     document["metrics"] = [by_name[name] for name in model_card.TITLES if name in by_name]
-    partial = folder / "model.json.partial"
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.replace(folder / "model.json")
+    _replace(folder / "model.json", document)
     model_card.write(folder)
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    """Writes a file of JSON whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n")
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""What an evaluation is about: an exported model and the data it was trained on, each part got when first asked for."""
+"""An evaluation: an exported model and the data it was trained on, each part loaded or computed when first needed."""
 
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.evaluation import inception, samples
 LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours
 
 
-class Subject:
+class Evaluation:
     """A model, the real pictures it is held against, and the Inception features of both.
 
     `count` generated pictures are compared with `reference` test pictures, or as many as there are. Where a data set
@@ -30,7 +30,8 @@ class Subject:
         *,
         count: int,
         reference: int,
-        inception: Path | None,
+        inception_weights: Path | None,
+        judge: Path | None = None,  # the digit classifier
         device: torch.device | str,
     ):
         for name, pictures in (("samples", count), ("reference", reference)):
@@ -38,7 +39,7 @@ class Subject:
                 raise TrainingError(f"`{name}` (={pictures}) must be at least {LEAST}.")
         self.runtime, self.model = runtime, runtime.model
         self.data_folder, self.count, self.reference = data_folder, count, reference
-        self.inception, self.device = inception, device
+        self.inception_weights, self.judge, self.device = inception_weights, judge, device
         recipe = self.model.document["training"]["recipe"]["data"]
         self.name, self.resolution, self.trained_on = recipe["name"], recipe["resolution"], recipe["count"]
         self.mirrored = recipe.get("horizontal_flips", False)
@@ -52,6 +53,28 @@ class Subject:
     def test(self) -> Dataset:
         """The first `reference` pictures that it was not trained on."""
         return self._load("test", self.reference)
+
+    @property
+    def required_judge(self) -> Path:
+        assert self.judge is not None  # a metric that needs it has asked before
+        return self.judge
+
+    @property
+    def extractor(self) -> str:
+        """The feature extractor, as protocols name it."""
+        return inception.protocol(self.model.image.channels)
+
+    @property
+    def reference_images(self) -> str:
+        """The images that samples are compared with, as protocols name them."""
+        which = "first" if self.name in loaders.SOURCES else "evenly spaced"
+        return f"{self.test.source.name} {self.test.split}, {which} {len(self.test)}"
+
+    def protocol(self, how: str = "") -> str:
+        """The protocol of a comparison of samples with the test images."""
+        whose = f"the {self.test.split} set" if self.held_out else "the pictures it was trained on"
+        sizes = f"{self.count:,} pictures against {len(self.test):,} of {whose}, {self.resolution} px"
+        return f"{self.extractor}, {how}{sizes}"
 
     @property
     def held_out(self) -> bool:
@@ -117,7 +140,7 @@ class Subject:
 
     @cached_property
     def _inception(self) -> inception.Extract:
-        return inception.inception_extractor(self.inception, self.device)
+        return inception.extractor(self.inception_weights, self.device)
 
     def _load(self, split: str, count: int | None) -> Dataset:
         found = loaders.load(self.name, self.data_folder, self.resolution, split, count)

@@ -1,192 +1,83 @@
-"""How like real pictures those of an exported model are: the measures on Inception features and on pixels."""
+"""Frechet and kernel inception distance, of an exported model and while a run goes on."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from serving.engine import images
-from training.datasets import loaders
-from training.evaluation import inception, metrics, samples
-from training.evaluation.evaluation import Subject
-from training.evaluation.metric import Figure, Floor, figure
+from training.evaluation import inception
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.metric import Baseline, Metric, Value, compared, described, value
+from training.recipe import Recipe
 
-KID_SUBSETS = 100  # of a thousand pictures each, as torch-fidelity has it
+KID_SUBSETS = 100  # of a thousand images each, as torch-fidelity has it
 KID_SUBSET_SIZE = 1000
-NEIGHBOURS = 3  # Kynkaanniemi et al. 2019, section 3.1
-NEAREST = 1000  # generated pictures whose nearest training pictures are sought
-PAIRS = 10  # of them that are shown
-PAIRS_FILE = "nearest.png"
-WORST = 20  # of the samples that are shown
-WORST_FILE = "worst.png"
-PATHS = 500
-
-# Karras et al. 2019 step by 1e-4 between pictures of floating point numbers. Ours have 256 levels: a step too short
-# shows little but their rounding, and one too long cuts the path's corners. Path lengths measured on 6 paths, as shares
-# of what unrounded pictures give at a step of 0.001; in brackets those of unrounded pictures:
-#   step                       0.001      0.003        0.01         0.02         0.05
-#   dcgan-mnist, z             2.6 (1)    1.39 (1.05)  0.92 (0.94)  0.70 (0.71)  0.37 (0.37)
-#   stylegan-lite-critters, w  14.5 (1)   3.68 (0.99)  1.24 (0.97)  0.94 (0.89)  0.60 (0.58)
-# 0.02 is the shortest of these at which rounding moves both by less than a tenth.
-EPSILON = 0.02
 
 
-def fid(subject: Subject) -> list[Figure]:
-    """Frechet inception distance."""
-    return compared(subject, ["fid"], lambda a, b: [metrics.fid(a, b)])
+def fid(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet inception distance (Heusel et al. 2017, eq. 6) of two sets of features (N, D) and (M, D)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    one, other = (fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b))
+    return fid_statistics_to_metric(one, other, False)[KEY_METRIC_FID]
 
 
-def fid_train(subject: Subject) -> list[Figure]:
-    """Frechet inception distance of as many pictures as the training set has to all of it: what papers report."""
-    known, n = subject.all_train_features, len(subject.train)
-    how = f"{_extractor(subject)}, {n:,} pictures against all {n:,} of the training set, {subject.resolution} px"
-    floor = None
-    if subject.held_out:
-        floor = Floor(metrics.fid(subject.test_features, known), f"{len(subject.test):,} test pictures")
-    made = subject.features_of(subject.sampled, n)
-    return [figure("fid_train", metrics.fid(made, known), how, n, f"{subject.train.source.name} train, all", floor)]
+def kid(a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: int) -> float:
+    """Kernel inception distance (Binkowski et al. 2018, section 4) of features (N, D) and (M, D).
 
-
-def kid(subject: Subject) -> list[Figure]:
-    """Kernel inception distance."""
-    size = min(KID_SUBSET_SIZE, subject.count, len(subject.test))
-    how = f"kernel (x.y / D + 1)^3, {KID_SUBSETS} subsets of {size:,}, "
-    return compared(subject, ["kid"], lambda a, b: [metrics.kid(a, b, subsets=KID_SUBSETS, subset_size=size)], how)
-
-
-def precision_recall(subject: Subject) -> list[Figure]:
-    """How much of what is generated could be real, and how much of what is real could be generated."""
-    return compared(
-        subject,
-        ["precision", "recall"],
-        lambda a, b: metrics.precision_recall(a, b, NEIGHBOURS),
-        f"k = {NEIGHBOURS}, ",
-    )
-
-
-def realism(subject: Subject) -> list[Figure]:
-    """How near each sample is to real pictures, and which are farthest from them, for the card to show."""
-    (found,) = compared(
-        subject,
-        ["realism"],
-        lambda a, b: [float(np.median(metrics.realism(a, b, NEIGHBOURS)))],
-        f"median, k = {NEIGHBOURS}, 1 and above lies within the real pictures' manifold, ",
-    )
-    scores = metrics.realism(subject.sample_features, subject.test_features, NEIGHBOURS)
-    worst = np.argsort(scores, kind="stable")[:WORST]
-    return [found | {"picture": WORST_FILE, "shown": [samples.described(subject.model, int(i)) for i in worst]}]
-
-
-def one_nearest_neighbour(subject: Subject) -> list[Figure]:
-    """How well generated and real pictures are told apart by their nearest neighbours."""
-    n = min(subject.count, len(subject.test))
-    how = f"leave-one-out among {n:,} of each, 50 % is chance, "
-    return compared(subject, ["one_nearest_neighbour"], lambda a, b: [metrics.one_nearest_neighbour(a[:n], b[:n])], how)
-
-
-def path_length(subject: Subject) -> list[Figure]:
-    """Perceptual path length in z, and in w where there is one."""
-    ways: dict[Literal["z", "w"], str] = {"z": "great circles in z"}
-    if subject.model.style:
-        ways["w"] = "straight lines in w"
-    found = []
-    for space, way in ways.items():
-        ends = subject.path_features(space, EPSILON, PATHS)
-        protocol = (
-            f"{_extractor(subject)}, squared distance in place of LPIPS, over steps of {EPSILON:g} on {PATHS:,} {way} "
-            f"and divided by the step squared, least and greatest 1 % left out, {subject.resolution} px"
-        )
-        value = metrics.perceptual_path_length(ends[0::2], ends[1::2], EPSILON)
-        found.append(figure(f"ppl_{space}", value, protocol, 2 * PATHS, "none"))
-    return found
-
-
-def nearest(subject: Subject) -> list[Figure]:
-    """Whether training pictures were learnt by heart; writes the closest pairs beside the model, as nearest.png.
-
-    Test pictures look for their nearest training pictures too: samples are to be no nearer than those.
+    The unbiased squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, averaged over `subsets` draws of
+    `subset_size` rows from each set without replacement, the same draws at every call; it may be slightly negative.
     """
-    n = min(NEAREST, subject.count, len(subject.test) // 2)
-    train = subject.train.images
-    if subject.mirrored:
-        train = torch.cat([train, train.flip(-1)])
-    train = train.permute(0, 2, 3, 1).numpy()  # (M, H, W, C)
-    test = subject.test.images[: 2 * n].permute(0, 2, 3, 1).numpy()
-    made, _ = samples.generate(subject.runtime, 0, n)
-    distances, indices = metrics.nearest_neighbours(_rows(made), _rows(train))
-    closest = np.argsort(distances, kind="stable")[:PAIRS]
-    pairs = images.grid(np.concatenate([made[closest], train[indices[closest]]]), len(closest))
-    images.as_pillow(images.enlarge(pairs[None], 2)[0]).save(subject.model.folder / PAIRS_FILE)
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-    mirrors = " and their mirror images" if subject.mirrored else ""
-    where = f"in pixels, among all {len(subject.train):,} training pictures{mirrors}"
-    by_pixels = _data_copying(subject, "data_copying_pixels", distances, _rows(test), _rows(train), where)
-    known = subject.train_features
-    distances, _ = metrics.nearest_neighbours(subject.sample_features[:n], known)
-    where = f"in {_extractor(subject)}, among {len(known):,} training pictures"
-    unknown = subject.test_features[: 2 * n]
-    by_features = _data_copying(subject, "data_copying_features", distances, unknown, known, where)
-    return [by_pixels | {"picture": PAIRS_FILE}, by_features]
-
-
-def _data_copying(
-    subject: Subject, name: str, distances: np.ndarray, test: np.ndarray, train: np.ndarray, where: str
-) -> Figure:
-    """distances (N,): the samples' to `train` (M, D); test (2 N, D): one half to compare with, one for the floor."""
-    n = len(distances)
-    held_out, _ = metrics.nearest_neighbours(test, train)
-    protocol = (
-        f"how often one of {n:,} samples is nearer to its nearest training picture than one of {n:,} test pictures to "
-        f"its own, {where}; 50 % is no copying, 100 % copies alone"
+    smaller = min(len(a), len(b))
+    if not 2 <= subset_size <= smaller:
+        raise ValueError(f"`subset_size` (={subset_size}) must be between 2 and {smaller}, as many as there are.")
+    found = kid_features_to_metric(
+        torch.from_numpy(a), torch.from_numpy(b), kid_subsets=subsets, kid_subset_size=subset_size, verbose=False
     )
-    return figure(
-        name,
-        metrics.data_copying(distances, held_out[:n]),
-        protocol,
-        n,
-        f"{subject.test.source.name} test, {n} pictures",
-        Floor(metrics.data_copying(held_out[n:], held_out[:n]), f"{n:,} other test pictures"),
-        median_distance={"samples": float(np.median(distances)), "test": float(np.median(held_out[:n]))},
-    )
+    return found[KEY_METRIC_KID_MEAN]
 
 
-def compared(
-    subject: Subject,
-    names: list[str],
-    measure: Callable[[np.ndarray, np.ndarray], Sequence[float]],
-    how: str = "",
-    made: np.ndarray | None = None,
-) -> list[Figure]:
-    """Measures of two sets of features: of the samples (or of what else was `made`), and for the floor of training
-    pictures, against the test's."""
-    values = measure(subject.sample_features if made is None else made, subject.test_features)
-    floors: list[Floor | None] = [None] * len(names)
-    if subject.held_out:
-        in_place = f"{len(subject.train_features):,} training pictures"
-        floors = [Floor(x, in_place) for x in measure(subject.train_features, subject.test_features)]
-    return [
-        figure(name, value, protocol(subject, how), subject.count, reference(subject), floor)
-        for name, value, floor in zip(names, values, floors, strict=True)
-    ]
+def measure_fid(evaluation: Evaluation) -> list[Value]:
+    return compared(evaluation, ["fid"], lambda a, b: [fid(a, b)])
 
 
-def protocol(subject: Subject, how: str = "") -> str:
-    """What a comparison of samples with the test's pictures says of itself."""
-    whose = f"the {subject.test.split} set" if subject.held_out else "the pictures it was trained on"
-    sizes = f"{subject.count:,} pictures against {len(subject.test):,} of {whose}, {subject.resolution} px"
-    return f"{_extractor(subject)}, {how}{sizes}"
+def measure_fid_train(evaluation: Evaluation) -> list[Value]:
+    """FID of as many images as the training set has, against all of it: the protocol of most papers."""
+    known, n = evaluation.all_train_features, len(evaluation.train)
+    extractor, size = evaluation.extractor, evaluation.resolution
+    how = f"{extractor}, {n:,} pictures against all {n:,} of the training set, {size} px"
+    baseline = None
+    if evaluation.held_out:
+        baseline = Baseline(fid(evaluation.test_features, known), described(evaluation.test))
+    made = evaluation.features_of(evaluation.sampled, n)
+    return [value("fid_train", fid(made, known), how, n, f"{evaluation.train.source.name} train, all", baseline)]
 
 
-def reference(subject: Subject) -> str:
-    """The pictures that samples are compared with."""
-    which = "first" if subject.name in loaders.SOURCES else "evenly spaced"
-    return f"{subject.test.source.name} {subject.test.split}, {which} {len(subject.test)}"
+def measure_kid(evaluation: Evaluation) -> list[Value]:
+    size = min(KID_SUBSET_SIZE, evaluation.count, len(evaluation.test))
+    how = f"kernel (x.y / D + 1)^3, {KID_SUBSETS} subsets of {size:,}, "
+    return compared(evaluation, ["kid"], lambda a, b: [kid(a, b, subsets=KID_SUBSETS, subset_size=size)], how)
 
 
-def _extractor(subject: Subject) -> str:
-    return inception.protocol(subject.model.image.channels)
+FID = Metric("fid", measure_fid)
+FID_TRAIN = Metric("fid_train", measure_fid_train, on_demand=True)  # five times the work of all the others
+KID = Metric("kid", measure_kid)
 
 
-def _rows(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(len(pictures), -1)  # (N, D)
+class RunFid:
+    """FID of images (N, H, W, C) uint8 against the first N test images of the recipe's dataset, while a run goes on.
+
+    A small sample reads high, by about the same each time: for following one run, not for a card.
+    """
+
+    def __init__(self, recipe: Recipe, data_folder: Path, weights: Path | None, device: torch.device):
+        n, name, resolution = recipe.monitoring.fid_pictures, recipe.data.name, recipe.data.resolution
+        self.extract = inception.extractor(weights, device)
+        self.reference = inception.real_features(name, data_folder, resolution, n, self.extract)
+
+    def __call__(self, images: np.ndarray) -> float:
+        starts = range(0, len(images), inception.BATCH)
+        parts = [self.extract(images[start : start + inception.BATCH]) for start in starts]
+        return fid(np.concatenate(parts), self.reference)

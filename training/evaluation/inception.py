@@ -29,7 +29,7 @@ Pictures = Callable[[int, int], np.ndarray]  # (start, n) -> pictures start .. s
 Extract = Callable[[np.ndarray], np.ndarray]  # pictures (N, H, W, C) uint8 -> features (N, 2048) float32
 
 
-def inception_extractor(inception: Path | None, device: torch.device | str) -> Extract:
+def extractor(weights: Path | None, device: torch.device | str) -> Extract:
     """Pictures (N, H, W, C) uint8 -> Inception features (N, 2048) float32, also on CUDA with no less than float32.
 
     No path: torch-fidelity downloads the weights.
@@ -38,13 +38,11 @@ def inception_extractor(inception: Path | None, device: torch.device | str) -> E
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    weights = str(inception) if inception else None
+    path = str(weights) if weights else None
     try:
-        network = FeatureExtractorInceptionV3(
-            "inception-v3-compat", [str(SIZE)], feature_extractor_weights_path=weights
-        )
+        network = FeatureExtractorInceptionV3("inception-v3-compat", [str(SIZE)], feature_extractor_weights_path=path)
     except Exception as error:  # torch and torch-fidelity raise whatever the file or the network did
-        where = inception or "inception-2015-12-05.pth in the data folder"
+        where = weights or "inception-2015-12-05.pth in the data folder"
         raise DataError(
             f"Inception's weights ({where}) cannot be read or downloaded: {error}; give a file with `--inception`."
         ) from error

@@ -2,23 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from serving.engine import generation, images
 from serving.engine.latents import Address, address_range, latents
 from serving.engine.runtime import Runtime
-from training.evaluation import samples
 from training.monitoring.report import curves
 from training.monitoring.report.record import Record
 from training.monitoring.statistics import read_lines
 from training.monitoring.timelapse import spread
 
-SCALE = 2  # of every picture
+SCALE = 2  # of every image
 GAP = 16  # white pixels between two grids
 STRIPS, FRAMES = 4, 10
-SOURCES = 4  # rows and columns of a mixing grid
+SOURCES = 4  # rows and columns of a mixing grid ...
+STYLES: tuple[Literal["coarse", "middle", "fine"], ...] = ("coarse", "middle", "fine")  # ... of which there is one each
 TRUNCATED = 8
 PSIS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CURVES = ("fid", "probabilities", "losses")  # those of them that were recorded
@@ -70,7 +70,7 @@ def interpolations(runtime: Runtime) -> np.ndarray:
 def mixing_grids(runtime: Runtime) -> np.ndarray:
     """The figure of Karras et al. (2019) for coarse, middle and fine styles, side by side."""
     grids = []
-    for styles in samples.STYLES:
+    for styles in STYLES:
         plan = generation.style_mix(
             runtime, rows=address_range(0, 0, SOURCES), columns=address_range(0, SOURCES, SOURCES), styles=styles
         )

@@ -83,7 +83,7 @@ def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path:
     unseen = np.load(tmp_path / "critters-64-test-64.npy").reshape(64, 16, 4, 16, 4, 3).mean(axis=(2, 4)).round()
     right = (again(unseen.astype(np.uint8)) == truth).mean(axis=0)
     assert right == pytest.approx(list(found.accuracy.values()), abs=0.05)
-    assert again.sure(unseen.astype(np.uint8)) == pytest.approx(found.confidence, abs=0.05)
+    assert again.mean_confidence(unseen.astype(np.uint8)) == pytest.approx(found.confidence, abs=0.05)
     assert 1 / 13 < found.confidence["body"] < 1  # of 13 bodies
 
 

@@ -9,7 +9,7 @@ import torch
 from memorisers import memoriser
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
-from training.evaluation import digit_classifier
+from training.evaluation import digit_classifier, inception_score, modes
 
 DATA = Path(__file__).parents[2] / "data"
 JUDGE = DATA / "mnist-judge.onnx"
@@ -26,19 +26,19 @@ def read_well() -> dict[int, torch.Tensor]:
     train = loaders.load("mnist", DATA, 28, "train")
     assert train.labels is not None
     right = (
-        torch.from_numpy(digit_classifier.digit_reader(JUDGE)(train.images.permute(0, 2, 3, 1).numpy())) == train.labels
+        torch.from_numpy(digit_classifier.classifier(JUDGE)(train.images.permute(0, 2, 3, 1).numpy())) == train.labels
     )
     return {digit: train.images[right & (train.labels == digit)][:2] for digit in range(10)}
 
 
 def test_the_judge_reads_real_digits(real_digits: Dataset):
-    predicted = digit_classifier.digit_reader(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
+    predicted = digit_classifier.classifier(JUDGE)(real_digits.images.permute(0, 2, 3, 1).numpy())
     assert real_digits.labels is not None and (predicted == real_digits.labels.numpy()).mean() >= 63 / 64
 
 
 def test_planes_are_read_as_hundreds_tens_and_ones(read_well: dict[int, torch.Tensor]):
     planes = [read_well[digit][0, 0] for digit in (4, 0, 7)]
-    assert digit_classifier.mode_reader(JUDGE)(torch.stack(planes, dim=-1)[None].numpy()).tolist() == [407]
+    assert modes.mode_classifier(JUDGE)(torch.stack(planes, dim=-1)[None].numpy()).tolist() == [407]
 
 
 def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_pictures(
@@ -47,7 +47,7 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
     """Asked for a 4 it gives a 9, and for a 9 a 4."""
     shown = [read_well[{4: 9, 9: 4}.get(digit, digit)] for digit in range(10)]
     runtime = memoriser(tmp_path / "confused", torch.cat(shown).numpy(), "mnist", digit_classifier.CLASSES)
-    accuracy, worst = digit_classifier.judge_metrics(runtime, JUDGE, 3, real_digits)
+    accuracy, worst = digit_classifier.accuracy(runtime, JUDGE, 3, real_digits)
     assert accuracy["samples"] == 30 and accuracy["reference"] == "mnist-judge.onnx"
     assert accuracy["value"] == 0.8 and worst["value"] == 0
     assert accuracy["by_class"] == {str(digit): float(digit not in (4, 9)) for digit in range(10)}
@@ -55,14 +55,14 @@ def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_p
     table[[4, 9]] = table[[9, 4]]
     assert accuracy["confusion"] == table.tolist()
     assert accuracy["floor"] >= 63 / 64 and accuracy["floor_protocol"] == "64 test pictures"
-    assert "floor" not in digit_classifier.judge_metrics(runtime, JUDGE, 3)[0]
+    assert "floor" not in digit_classifier.accuracy(runtime, JUDGE, 3)[0]
 
 
 def test_a_model_without_classes_is_asked_for_its_rarest_digit(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     nines_alone = memoriser(tmp_path / "nines", read_well[9].numpy(), "mnist")
-    (share,) = digit_classifier.judge_metrics(nines_alone, JUDGE, 3, real_digits)
+    (share,) = digit_classifier.accuracy(nines_alone, JUDGE, 3, real_digits)
     assert share["name"] == "smallest_class_share" and share["value"] == 0
     assert real_digits.labels is not None
     rarest = real_digits.labels.bincount().min().item() / 64 * 10
@@ -73,7 +73,7 @@ def test_the_inception_score_counts_the_digits_that_a_model_shows(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     two = memoriser(tmp_path / "two", torch.cat([read_well[0][:1], read_well[1][:1]]).numpy(), "mnist")
-    (score,) = digit_classifier.score_metrics(two, JUDGE, 400, real_digits)
+    (score,) = inception_score.score(two, JUDGE, 400, real_digits)
     assert score["value"] == pytest.approx(2, abs=0.1) and score["samples"] == 400
     assert 8 < score["floor"] < 10
 
@@ -81,14 +81,19 @@ def test_the_inception_score_counts_the_digits_that_a_model_shows(
 def test_modes_of_stacked_digits_are_counted(
     tmp_path: Path, read_well: dict[int, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(digit_classifier, "BATCH", 30)
+    monkeypatch.setattr(modes, "BATCH", 30)
     triples = [(0, 0, 0), (0, 0, 0), (1, 2, 3), (3, 2, 1)]  # four pictures of three modes, one of them twice as often
     pictures = torch.stack([torch.cat([read_well[digit][0] for digit in triple]) for triple in triples])
     runtime = memoriser(tmp_path / "stacked", pictures.numpy(), "stacked-mnist")
     real = loaders.load("stacked-mnist", DATA, 28, "test", 100)
-    modes, kl = digit_classifier.mode_metrics(runtime, JUDGE, 200, real)
-    assert modes["value"] == 3 and modes["samples"] == 200
+    found, kl = modes.count(runtime, JUDGE, 200, real)
+    assert found["value"] == 3 and found["samples"] == 200
     assert kl["value"] == pytest.approx(np.log(1000) - 1.5 * np.log(2), abs=0.05)
     assert real.labels is not None
-    assert modes["floor"] == pytest.approx(len(real.labels.unique()), abs=5)  # one digit of 64 may be misread
-    assert modes["floor_protocol"] == "100 test pictures"
+    assert found["floor"] == pytest.approx(len(real.labels.unique()), abs=5)  # one digit of 64 may be misread
+    assert found["floor_protocol"] == "100 test pictures"
+
+
+def test_a_lost_class_has_share_zero_and_an_even_one_share_one():
+    assert digit_classifier.smallest_class_share(np.arange(100) % 10, 10) == 1.0
+    assert digit_classifier.smallest_class_share(np.arange(90) % 9, 10) == 0.0

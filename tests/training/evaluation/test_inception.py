@@ -73,7 +73,7 @@ def test_the_extractor_computes_with_cudnn_in_float32(monkeypatch: pytest.Monkey
     seen: list[tuple[bool, bool, int]] = []
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Probe)
     pictures = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
-    found = inception.inception_extractor(None, "cpu")(pictures)
+    found = inception.extractor(None, "cpu")(pictures)
     assert seen == [(True, False, 25), (True, False, 25), (True, False, 10)]
     assert found[:, 0].tolist() == list(range(60))
 
@@ -104,7 +104,7 @@ def test_features_of_a_users_set_follow_its_pictures_and_are_kept_beside_it(tmp_
 @pytest.mark.skipif(not INCEPTION.is_file(), reason="the weights of Inception are not in data/")
 def test_grey_pictures_have_the_features_of_their_rgb_copies_whatever_the_batch():
     grey = loaders.load("mnist", DATA, 28, "test").images[:3].permute(0, 2, 3, 1).numpy()
-    extract = inception.inception_extractor(INCEPTION, "cpu")
+    extract = inception.extractor(INCEPTION, "cpu")
     found = extract(grey)
     assert found.shape == (3, 2048) and found.dtype == np.float32 and found.std() > 0.1
     np.testing.assert_allclose(extract(np.repeat(grey[:1], 3, axis=3)), found[:1], atol=1e-4)
@@ -116,7 +116,7 @@ def test_features_are_torch_fidelitys_own():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(pictures).permute(0, 3, 1, 2))[0].numpy()
-    found = inception.inception_extractor(INCEPTION, "cpu")(pictures)
+    found = inception.extractor(INCEPTION, "cpu")(pictures)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -124,4 +124,4 @@ def test_weights_that_are_none_are_named(tmp_path: Path):
     path = tmp_path / "inception.pth"
     path.write_bytes(b"no weights")
     with pytest.raises(DataError, match=r"Inception's weights \(.*inception.pth\) cannot be read or downloaded"):
-        inception.inception_extractor(path, "cpu")
+        inception.extractor(path, "cpu")

@@ -11,18 +11,20 @@ from serving.engine.latents import address_range
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from training.datasets import critters
-from training.evaluation import attribute_classifier, inception, metrics, samples, style_mixing
-from training.evaluation.evaluation import Subject
+from training.evaluation import attribute_classifier, inception, samples, style_mixing, truncation
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.fid_kid import fid
+from training.evaluation.precision_recall import precision_recall
 
 
 @pytest.fixture
-def subject(repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+def subject(repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     """A style model of critters, 40 samples against 60 pictures, and the pixels' means for features."""
     monkeypatch.setattr(inception, "SIZE", 12)
-    monkeypatch.setattr(inception, "inception_extractor", lambda *_: means)
+    monkeypatch.setattr(inception, "extractor", lambda *_: means)
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)
     runtime.model.document["training"]["recipe"] = {"data": {"name": "critters", "resolution": 16, "count": 80}}
-    return Subject(runtime, tmp_path, count=40, reference=60, inception=None, device="cpu")
+    return Evaluation(runtime, tmp_path, count=40, reference=60, inception_weights=None, device="cpu")
 
 
 def means(pictures: np.ndarray) -> np.ndarray:
@@ -31,7 +33,7 @@ def means(pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("group", samples.STYLES)
-def test_what_is_mixed_is_what_the_server_mixes(subject: Subject, group: samples.Styles):
+def test_what_is_mixed_is_what_the_server_mixes(subject: Evaluation, group: samples.Styles):
     runtime = subject.runtime
     found = samples.mixed(runtime, 2, 3, group)
     rows, columns = (address_range(seed, 2, 3) for seed in (samples.SEED, samples.COLUMN_SEED))
@@ -39,7 +41,7 @@ def test_what_is_mixed_is_what_the_server_mixes(subject: Subject, group: samples
     np.testing.assert_array_equal(found, grid[[0, 4, 8]])  # the diagonal: each row with its own column
 
 
-def test_without_a_group_the_three_take_turns_wherever_a_batch_begins(subject: Subject):
+def test_without_a_group_the_three_take_turns_wherever_a_batch_begins(subject: Evaluation):
     found = samples.mixed(subject.runtime, 4, 5)
     for k, number in enumerate(range(4, 9)):
         expected = samples.mixed(subject.runtime, number, 1, samples.STYLES[number % 3])
@@ -65,7 +67,7 @@ class Oracle:
     def __init__(self, taken: dict[str, str]):
         self.taken = taken
 
-    def sure(self, pictures: np.ndarray) -> dict[str, float]:
+    def mean_confidence(self, pictures: np.ndarray) -> dict[str, float]:
         assert (pictures == 0).all()  # of the rows
         return dict.fromkeys(critters.ATTRIBUTES, 0.5)
 
@@ -77,7 +79,7 @@ class Oracle:
 
 
 def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
+    subject: Evaluation, monkeypatch: pytest.MonkeyPatch
 ):
     """A model whose mixes all take their body from the column and everything else from the row."""
     taken = dict.fromkeys(critters.ATTRIBUTES, "row") | {"body": "column"}
@@ -89,7 +91,7 @@ def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
     monkeypatch.setattr(attribute_classifier, "load", lambda *_: Oracle(taken))
     monkeypatch.setattr(samples, "generate", lambda r, start, n, seed: (marked(int(seed == samples.COLUMN_SEED)), None))
     monkeypatch.setattr(samples, "mixed", lambda *_: marked(2))
-    coarse, middle, fine = style_mixing.mixing(subject)
+    coarse, middle, fine = style_mixing.measure(subject)
     assert coarse["value"] == pytest.approx(6 / 7)  # all but the top, which should be the column's
     assert middle["value"] == pytest.approx(
         3 / 7
@@ -100,20 +102,20 @@ def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
     assert coarse["by_attribute"]["body"] == {"row": 0, "column": 1, "pairs": 10}
 
 
-def test_fid_of_mixes_and_the_figures_of_truncation_are_of_those_pictures(subject: Subject):
+def test_fid_of_mixes_and_the_figures_of_truncation_are_of_those_pictures(subject: Evaluation):
     test, train = subject.test_features, subject.train_features
-    (mixed,) = style_mixing.mixed_fid(subject)
+    (mixed,) = style_mixing.measure_fid(subject)
     runtime = subject.runtime
-    assert mixed["value"] == pytest.approx(metrics.fid(means(samples.mixed(runtime, 0, 40)), test), rel=1e-5)
-    assert mixed["floor"] == pytest.approx(metrics.fid(train, test), rel=1e-5)
+    assert mixed["value"] == pytest.approx(fid(means(samples.mixed(runtime, 0, 40)), test), rel=1e-5)
+    assert mixed["floor"] == pytest.approx(fid(train, test), rel=1e-5)
 
-    (found,) = style_mixing.truncation(subject)
+    (found,) = truncation.measure(subject)
     rows: list[dict[str, Any]] = found["by_psi"]
     assert [row["psi"] for row in rows] == [0.4, 0.6, 0.8, 1.0]
     for row in rows:
         made = means(samples.truncated(runtime, row["psi"], 0, 40))
-        assert row["fid"] == pytest.approx(metrics.fid(made, test), rel=1e-5)
-        assert (row["precision"], row["recall"]) == metrics.precision_recall(made, test)
+        assert row["fid"] == pytest.approx(fid(made, test), rel=1e-5)
+        assert (row["precision"], row["recall"]) == precision_recall(made, test)
     assert found["value"] == min(rows, key=lambda row: row["fid"])["psi"]
     np.testing.assert_array_equal(samples.truncated(runtime, 1.0, 0, 4), samples.generate(runtime, 0, 4)[0])
 

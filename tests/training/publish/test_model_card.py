@@ -16,7 +16,7 @@ from serving.engine.runtime import Runtime
 from training.__main__ import main
 from training.datasets import critters
 from training.evaluation import attribute_classifier, samples, style_mixing
-from training.evaluation.metric import Figure, Floor, figure
+from training.evaluation.metric import Baseline, Value, value
 from training.publish import card_images, model_card
 
 
@@ -30,7 +30,7 @@ def style_folder(repository_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(repository_folder / "tiny-style", tmp_path / "tiny-style"))
 
 
-def measured(folder: Path, *figures: Figure) -> str:
+def measured(folder: Path, *figures: Value) -> str:
     """The card of the model in `folder` with these figures and no others."""
     document = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(document | {"metrics": list(figures)}))
@@ -99,9 +99,9 @@ def test_the_truncation_picture_goes_from_one_picture_to_the_samples(style_folde
 def test_figures_that_were_measured_alike_share_a_note(style_folder: Path):
     text = measured(
         style_folder,
-        figure("fid", 12.345, "this way", 2500, "x", Floor(1.5, "2,500 training pictures")),
-        figure("precision", 0.25, "that way", 2500, "x", Floor(0.75, "2,500 training pictures")),
-        figure("recall", 0.5, "that way", 2500, "x"),
+        value("fid", 12.345, "this way", 2500, "x", Baseline(1.5, "2,500 training pictures")),
+        value("precision", 0.25, "that way", 2500, "x", Baseline(0.75, "2,500 training pictures")),
+        value("recall", 0.5, "that way", 2500, "x"),
     )
     assert "| FID | 12.35 | 1.50 | 2,500 | 1 |" in text or "| FID | 12.34 | 1.50 | 2,500 | 1 |" in text
     assert "| Precision | 25.0% | 75.0% | 2,500 | 2 |\n| Recall | 50.0% |  | 2,500 | 2 |" in text
@@ -113,7 +113,7 @@ def test_figures_that_were_measured_alike_share_a_note(style_folder: Path):
 def mixing_figures(by_attribute: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     accuracy, sure, less_sure = (dict.fromkeys(critters.ATTRIBUTES, share) for share in (0.9, 0.8, 0.5))
     return [
-        figure(
+        value(
             f"mixing_{group}_share", 0.5, "as the reader reads", 10, "none",
             by_attribute=by_attribute, reader_accuracy=accuracy, reader_confidence=sure, confidence=less_sure,
             follows={name: "column" if style_mixing.LEVEL[name] == group else "row" for name in critters.ATTRIBUTES},
@@ -132,29 +132,29 @@ def test_mixing_is_told_attribute_by_attribute_and_its_worst_is_named(style_fold
 
 
 def test_what_mixing_and_w_cost_is_said(style_folder: Path):
-    ppl = (figure(f"ppl_{space}", value, "so", 10, "none") for space, value in (("z", 100.0), ("w", 200.0)))
-    worse = measured(style_folder, figure("fid", 10.0, "a", 50, "x"), figure("fid_mixed", 13.0, "b", 50, "x"), *ppl)
+    ppl = (value(f"ppl_{space}", length, "so", 10, "none") for space, length in (("z", 100.0), ("w", 200.0)))
+    worse = measured(style_folder, value("fid", 10.0, "a", 50, "x"), value("fid_mixed", 13.0, "b", 50, "x"), *ppl)
     assert (
         "- Mixes of two pictures are farther from real ones than pictures of one latent: FID 13.00 for 10.00." in worse
     )
     assert "- Paths in w are no smoother than paths in z" in worse
-    better = measured(style_folder, figure("fid", 10.0, "a", 50, "x"), figure("fid_mixed", 13.0, "b", 40, "x"))
+    better = measured(style_folder, value("fid", 10.0, "a", 50, "x"), value("fid_mixed", 13.0, "b", 40, "x"))
     assert "- Mixes of two" not in better and "- Paths in w" not in better  # of other numbers of pictures: not compared
 
 
 def test_what_a_classifier_of_real_pictures_misreads_is_said_beside_what_it_misreads_of_those(style_folder: Path):
     by_class, real = {"Shirt": 0.7, "Bag": 0.875}, {"Shirt": 0.725, "Bag": 0.99}
     table = [[7, 3], [0, 10]]
-    read = figure("gan_test_accuracy", 0.8, "so", 10, "x", by_class=by_class, real_by_class=real, confusion=table)
+    read = value("gan_test_accuracy", 0.8, "so", 10, "x", by_class=by_class, real_by_class=real, confusion=table)
     text = measured(style_folder, read)
     assert "class by class, and in brackets real ones: Shirt 70.0% (72.5%), Bag 87.5% (99.0%)." in text
     assert "- Asked for Bag, what it makes is read as something else in 12.5% (of real ones 1.0%)." in text
     assert "| asked \\ read | Shirt | Bag |" in text
-    some = figure(
+    some = value(
         "gan_test_accuracy", 0.8, "so", 10, "x", by_class=by_class, real_by_class={"Shirt": 0.9}, confusion=table
     )
     assert "Shirt 70.0% (90.0%), Bag 87.5% (none seen)." in measured(style_folder, some)
-    judged = figure("judge_accuracy", 0.9, "so", 10, "x", by_class={"Shirt": 0.9, "Bag": 1.0}, confusion=table)
+    judged = value("judge_accuracy", 0.9, "so", 10, "x", by_class={"Shirt": 0.9, "Bag": 1.0}, confusion=table)
     text = measured(style_folder, judged, read)
     assert "- Asked for Shirt, what it makes is read as something else in 10.0%." in text
     assert "- Asked for Bag" not in text  # said once, by the judge
@@ -162,7 +162,7 @@ def test_what_a_classifier_of_real_pictures_misreads_is_said_beside_what_it_misr
 
 def test_truncation_is_a_table(style_folder: Path):
     rows = [{"psi": psi, "fid": 10 * psi, "precision": 1 - psi, "recall": psi} for psi in (0.4, 1.0)]
-    text = measured(style_folder, figure("truncation_psi", 0.4, "so", 10, "x", by_psi=rows))
+    text = measured(style_folder, value("truncation_psi", 0.4, "so", 10, "x", by_psi=rows))
     assert "| 0.4 | 4.00 | 60.0% | 40.0% |\n| 1 | 10.00 | 0.0% | 100.0% |" in text
 
 

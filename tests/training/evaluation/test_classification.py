@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from memorisers import memoriser
 from training.datasets import loaders
-from training.evaluation import digit_classifier, gan_train_test
-from training.evaluation.evaluation import Subject
+from training.evaluation import classification, digit_classifier
+from training.evaluation.evaluation import Evaluation
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -21,19 +22,17 @@ def sorted_digits() -> torch.Tensor:
     return torch.cat([train.images[train.labels == digit][:16] for digit in range(10)])
 
 
-def subject(folder: Path, pictures: torch.Tensor) -> Subject:
+def subject(folder: Path, pictures: torch.Tensor) -> Evaluation:
     runtime = memoriser(folder, pictures.numpy(), "mnist", digit_classifier.CLASSES)
-    return Subject(runtime, DATA, count=20, reference=20, inception=None, device="cpu")
+    return Evaluation(runtime, DATA, count=20, reference=20, inception_weights=None, device="cpu")
 
 
 def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gan_train_test, "EPOCHS", 40)
-    right, read_right, worst_right = gan_train_test.classification(subject(tmp_path / "right", sorted_digits))
-    wrong, read_wrong, worst_wrong = gan_train_test.classification(
-        subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0))
-    )
+    monkeypatch.setattr(classification, "EPOCHS", 40)
+    right, read_right, worst_right = classification.measure(subject(tmp_path / "right", sorted_digits))
+    wrong, read_wrong, worst_wrong = classification.measure(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
     assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test pictures, from a few hundred
     assert wrong["value"] < 0.2 and wrong["floor"] == right["floor"]  # each digit learnt as the one after it
     assert right["samples"] == 256  # as many as there are real ones to learn from
@@ -50,8 +49,18 @@ def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
 def test_a_thousand_classes_are_not_told_one_by_one(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gan_train_test, "EPOCHS", 1)
-    monkeypatch.setattr(gan_train_test, "TOLD", 9)
-    _, read, worst = gan_train_test.classification(subject(tmp_path / "many", sorted_digits))
+    monkeypatch.setattr(classification, "EPOCHS", 1)
+    monkeypatch.setattr(classification, "TOLD", 9)
+    _, read, worst = classification.measure(subject(tmp_path / "many", sorted_digits))
     assert not {"by_class", "real_by_class", "confusion"} & read.keys()
     assert worst["value"] <= read["value"]
+
+
+def test_accuracy_is_counted_class_by_class():
+    predicted, asked = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 1])
+    assert classification.accuracy_by_class(predicted, asked, ["a", "b", "never asked for"]) == {"a": 1.0, "b": 0.75}
+
+
+def test_confusion_counts_what_was_read_for_what_was_asked():
+    predicted, asked = np.array([0, 2, 1, 1, 2]), np.array([0, 0, 1, 1, 1])
+    assert classification.confusion(predicted, asked, 3).tolist() == [[1, 0, 1], [0, 2, 1], [0, 0, 0]]

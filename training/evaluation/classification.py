@@ -6,6 +6,8 @@ whether those are of the class that was asked for. The two are GAN-train and GAN
 3); the first is also the classification accuracy score of Ravuri and Vinyals (2019).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 
 from training.datasets import loaders
 from training.datasets.transforms import to_unit
-from training.evaluation import metrics, samples
-from training.evaluation.evaluation import Subject
-from training.evaluation.metric import Figure, Floor, figure
+from training.evaluation import samples
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.metric import Baseline, Metric, Value, value
 
 EPOCHS = 8
 BATCH = 128
@@ -42,16 +44,16 @@ class LeNet(nn.Module):
         return self.layers(images)
 
 
-def classification(subject: Subject) -> list[Figure]:
+def measure(evaluation: Evaluation) -> list[Value]:
     """GAN-train and GAN-test, the latter by class too: of conditional models of labelled data.
 
-    The floors are of the LeNet that learnt from as many real pictures, on the real test pictures.
+    The baselines are of the LeNet that learnt from as many real pictures, on the real test pictures.
     """
-    model, train = subject.model, subject.train
+    model, train = evaluation.model, evaluation.train
     assert model.classes is not None and train.labels is not None
-    test = loaders.load(subject.name, subject.data_folder, subject.resolution, "test")
+    test = loaders.load(evaluation.name, evaluation.data_folder, evaluation.resolution, "test")
     n = min(MOST, len(train))
-    parts = [samples.generate(subject.runtime, start, min(PART, n - start)) for start in range(0, n, PART)]
+    parts = [samples.generate(evaluation.runtime, start, min(PART, n - start)) for start in range(0, n, PART)]
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)
     asked = torch.from_numpy(np.concatenate([part[1] for part in parts if part[1] is not None]))
     of_model, of_real = (
@@ -61,26 +63,28 @@ def classification(subject: Subject) -> list[Figure]:
     assert test.labels is not None
     truth = test.labels.numpy()
     real_as = read(of_real, test.images)
-    value, floor = (float(np.mean(found == truth)) for found in (read(of_model, test.images), real_as))
+    accuracy, baseline = (float(np.mean(found == truth)) for found in (read(of_model, test.images), real_as))
     learnt = f"in {EPOCHS} epochs (Adam at {LEARNING_RATE:g}, batch {BATCH})"
     protocol = f"a LeNet-5 that learnt from {n:,} pictures {learnt} reads the {len(test):,} pictures of the test set"
     reference = f"{test.source.name} test, all {len(test)}"
-    gan_train = figure("gan_train_accuracy", value, protocol, n, reference, Floor(floor, f"{n:,} training pictures"))
+    gan_train = value(
+        "gan_train_accuracy", accuracy, protocol, n, reference, Baseline(baseline, f"{n:,} training pictures")
+    )
 
     tried = min(TRIED, n)
     wanted, read_as = asked[:tried].numpy(), read(of_real, pictures[:tried])
-    by_class = metrics.accuracy_by_class(read_as, wanted, model.classes)
-    real_by_class = metrics.accuracy_by_class(real_as, truth, model.classes)
+    by_class = accuracy_by_class(read_as, wanted, model.classes)
+    real_by_class = accuracy_by_class(real_as, truth, model.classes)
     protocol = f"a LeNet-5 that learnt from {n:,} real pictures {learnt} reads {tried:,} pictures, the classes in turn"
     where = f"{len(test):,} test pictures"
     details = {}
     if len(model.classes) <= TOLD:
-        table = metrics.confusion(read_as, wanted, len(model.classes))
+        table = confusion(read_as, wanted, len(model.classes))
         details = {"by_class": by_class, "real_by_class": real_by_class, "confusion": table.tolist()}
-    value = float(np.mean(read_as == wanted))
-    gan_test = figure("gan_test_accuracy", value, protocol, tried, reference, Floor(floor, where), **details)
+    accuracy = float(np.mean(read_as == wanted))
+    gan_test = value("gan_test_accuracy", accuracy, protocol, tried, reference, Baseline(baseline, where), **details)
     worst, real_worst = min(by_class.values()), min(real_by_class.values())
-    worst_class = figure("gan_test_worst_class", worst, protocol, tried, reference, Floor(real_worst, where))
+    worst_class = value("gan_test_worst_class", worst, protocol, tried, reference, Baseline(real_worst, where))
     return [gan_train, gan_test, worst_class]
 
 
@@ -103,3 +107,20 @@ def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
 def read(network: LeNet, images: Tensor) -> np.ndarray:
     """images (N, C, R, R) uint8 -> (N,) the classes it takes them for."""
     return torch.cat([network(to_unit(part)).argmax(dim=1) for part in images.split(PART)]).numpy()
+
+
+def accuracy_by_class(predicted: np.ndarray, asked: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Share of images read as the class that was asked for, of each class that was; (N,) class indices both."""
+    return {name: float((predicted[asked == k] == k).mean()) for k, name in enumerate(classes) if (asked == k).any()}
+
+
+def confusion(predicted: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:
+    """Count of images asked as class i and read as class j -> (K, K); predicted and asked (N,) class indices."""
+    return np.bincount(asked * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+METRIC = Metric(
+    "classification",
+    measure,
+    needs=lambda evaluation: bool(evaluation.model.classes) and evaluation.labelled,
+)
