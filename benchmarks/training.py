@@ -26,8 +26,7 @@ from benchmarks.machine import matrix_rate, memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from serving.engine.cpus import available_cpus
 from training.datasets import critters, loaders
-from training.loop.device import precision_on
-from training.loop.provenance import describe_device
+from training.loop.device import describe_device, precision_on
 from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
 

@@ -116,7 +116,7 @@ def test_both_loops_minimise_the_same_losses_step_after_step(monkeypatch: pytest
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
     pictures = to_unit(trainer.images)
-    plain.batches = iter([pictures[trainer.order.batch(i * 64, 64)] for i in range(3)])
+    plain.batches = iter([pictures[trainer.sampler.batch(i * 64, 64)] for i in range(3)])
     z = torch.randn(64, recipe.network.latent_size)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: z)
     losses = []

@@ -133,8 +133,9 @@ def _train(args: argparse.Namespace) -> int:
     from training import recipe
     from training.datasets import loaders
     from training.errors import TrainingError
-    from training.loop import distributed, loop, run_state, trainer
-    from training.loop.time_budget import Pace
+    from training.loop import checkpoint, distributed, loop, schedule
+    from training.loop.time_budget import TimeBudget
+    from training.loop.trainer import Trainer
     from training.monitoring import statistics
 
     name, overrides = args.recipe, args.overrides
@@ -151,20 +152,17 @@ def _train(args: argparse.Namespace) -> int:
         path = args.resume / "checkpoint.pt"
         if not path.is_file():
             raise recipe.RecipeError(f"{args.resume} holds no checkpoint.pt: nothing was saved there yet.")
-        chosen, state = run_state.read(path)
-        chosen = recipe.with_end(chosen, overrides, state["images_seen"] / 1000)
+        chosen, state = checkpoint.read_run(path)
     else:
         assert name is not None  # one of the two is given
         chosen = recipe.load(name, overrides)
-    pace = None if args.minutes is None else Pace(chosen, args.minutes)
+    budget = None if args.minutes is None else TimeBudget(chosen, args.minutes)
     source = (chosen.data.name, args.data, chosen.data.resolution)
     if args.dry_run:
         from training.loop.dry_run import describe
 
-        print(describe(chosen, loaders.extent(*source, count=chosen.data.count)))
+        print(describe(chosen, loaders.extent(*source, count=chosen.data.count), _device(args.device)))
         return 0
-    if pace and state is None:
-        chosen = pace.begin(chosen)
     processes, device = distributed.launch(_device(args.device), args.devices)
     with processes.in_turn():  # what the first downloads or renders, the others find
         dataset = loaders.load(*source, count=chosen.data.count)
@@ -173,23 +171,28 @@ def _train(args: argparse.Namespace) -> int:
         from training.evaluation.fid_kid import RunFid
 
         fid = RunFid(chosen, args.data, _inception(args), device)
-    job = trainer.Trainer(chosen, dataset, device, processes)
-    exact = run_state.restore(job, state) if state else True
+    job = Trainer(chosen, dataset, device, processes)
+    exact = True
+    if state:
+        exact = checkpoint.restore(job, state)
+        job.move_end(schedule.moved(chosen, job.schedule, overrides, job.kimg))
+    elif budget:
+        job.move_end(budget.begin())
     folder = processes.same(str(args.resume or (processes.first and statistics.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:
-            statistics.write_options(args.resume, chosen)
-        print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {job.where}", flush=True)
+            statistics.write_options(args.resume, chosen, job.schedule._asdict())
+        print(f"{folder}: {chosen.name}, {len(dataset)} images, {job.where}", flush=True)
         if job.precision != chosen.precision:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
         if not exact:
             print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
     try:
         ticks = {"tick_kimg": args.tick_kimg, "checkpoint_seconds": args.checkpoint_seconds}
-        loop.run(job, Path(folder), **ticks, fid=fid, pace=pace)
+        loop.run(job, Path(folder), **ticks, fid=fid, time_budget=budget)
     except loop.Interrupted as stop:
         if processes.first:
-            print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: {_resuming(args, folder)}")
+            print(f"{stop}: saved at {job.kimg:.1f} kimg; resume with: {_resuming(args, folder)}")
         return 128 + stop.signum
     if processes.first:
         print(f"finished at {job.kimg:.1f} kimg; export with: {_python()} -m training export {folder}")

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 from serving.engine.model_json import ID, ID_RULE
 from training.errors import RecipeError
-from training.loop.device import Precision
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
 
 FOLDER = Path(__file__).with_name("recipes")
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,36 +250,12 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     return from_dict(table)
 
 
-def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
-    """The recipe of a run that is at `kimg`, with another `total_kimg` or `optimizer.decay_kimg`.
-
-    Only while the run is what it would have been by the new recipe from its start: before the learning rates fall, by
-    the old one and by the new one. Raises RecipeError.
-    """
+def overridden(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return the recipe with `field=value` overrides applied. Raises RecipeError."""
     table = recipe.as_dict()
     for override in overrides:
         _override(table, override)
-    changed = from_dict(table)
-    if changed == recipe:
-        return recipe
-    if not same_but_end(recipe, changed):
-        raise RecipeError("of a resumed run only `total_kimg` and `optimizer.decay_kimg` can change.")
-    if kimg > changed.total_kimg:
-        raise RecipeError(f"`total_kimg` (={changed.total_kimg:g}) must be at least {kimg:g}, where the run is.")
-    for its in (recipe, changed):
-        total, decay = its.total_kimg, its.optimizer.decay_kimg
-        if decay and kimg > total - decay:
-            raise RecipeError(
-                f"the run is at {kimg:.1f} kimg, which with `total_kimg` (={total:g}) and `optimizer.decay_kimg` "
-                f"(={decay:g}) is after {total - decay:g}, where its rates begin to fall: its end can no longer change."
-            )
-    return changed
-
-
-def same_but_end(one: Recipe, other: Recipe) -> bool:
-    """Whether they differ in `total_kimg` and `optimizer.decay_kimg` at most."""
-    optimizer = dataclasses.replace(other.optimizer, decay_kimg=one.optimizer.decay_kimg)
-    return dataclasses.replace(other, total_kimg=one.total_kimg, optimizer=optimizer) == one
+    return from_dict(table)
 
 
 def from_dict(table: dict[str, Any]) -> Recipe:

@@ -129,40 +129,6 @@ def test_overrides_reach_every_level_and_change_the_hash():
     assert changed.sha256 != plain.sha256 == recipe.load("dcgan-mnist").sha256
 
 
-@pytest.mark.parametrize(
-    ("overrides", "kimg", "message"),
-    [
-        (["seed=3"], 10, "only `total_kimg` and `optimizer.decay_kimg` can change"),
-        (["total_kimg=80", "optimizer.batch=32"], 10, "only `total_kimg` and `optimizer.decay_kimg` can change"),
-        (["total_kimg=200"], 51, "is after 50, where its rates begin to fall"),
-        (["total_kimg=60"], 20, "(=60) and `optimizer.decay_kimg` (=50) is after 10"),
-        (["total_kimg=60", "optimizer.decay_kimg=0"], 50, None),
-        (["total_kimg=60", "optimizer.decay_kimg=10"], 50, None),
-        (["total_kimg=60", "optimizer.decay_kimg=10"], 50.1, "is after 50"),
-        (["total_kimg=100"], 90, None),  # as it was
-        (
-            ["total_kimg=60", "optimizer.decay_kimg=0"],
-            60.5,
-            "`total_kimg` (=60) must be at least 60.5",
-        ),
-    ],
-)
-def test_the_end_of_a_run_can_change_until_its_rates_fall(overrides: list[str], kimg: float, message: str | None):
-    begun = recipe.load("dcgan-mnist", ["total_kimg=100", "optimizer.decay_kimg=50"])
-    if message is None:
-        changed = recipe.with_end(begun, overrides, kimg)
-        assert changed == recipe.load("dcgan-mnist", ["total_kimg=100", "optimizer.decay_kimg=50", *overrides])
-    else:
-        with pytest.raises(RecipeError) as error:
-            recipe.with_end(begun, overrides, kimg)
-        assert message in str(error.value)
-
-
-def test_a_run_whose_rates_never_fall_goes_on_from_its_last_step_behind_its_end():
-    begun = recipe.load("dcgan-mnist", ["total_kimg=1", "optimizer.decay_kimg=0"])
-    assert recipe.with_end(begun, ["total_kimg=2"], kimg=1.024).total_kimg == 2  # 16 batches of 64
-
-
 def test_a_missing_recipe_or_field_is_named(tmp_path: Path):
     with pytest.raises(RecipeError, match="one of cgan-mnist, dcgan-cifar10"):
         recipe.load("dcgan-mnits")

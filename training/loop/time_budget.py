@@ -1,19 +1,18 @@
-"""How long a run is, where not pictures but minutes are given for it."""
-
-import dataclasses
+"""A time budget: a run that ends after so many minutes of training, whatever its speed."""
 
 from training.errors import RecipeError
+from training.loop.schedule import Schedule
 from training.recipe import Recipe
 
 UNKNOWN_KIMG = 1e6  # the length of a run whose speed is not measured yet
 SMOOTHING = 0.3  # the weight of the newest line of statistics in the measured speed
 
 
-class Pace:
-    """Moves the end of a run to where `minutes` of training will have brought it, until its rates fall.
+class TimeBudget:
+    """Moves the end of a run to where `minutes` of training will have brought it, until its rates decay.
 
-    The share of the run over which they fall stays the recipe's. Until then a run is what it would be with its new end
-    from its start, so the recipe that comes of it makes the same model again, in as many pictures. Raises RecipeError.
+    They decay over the same share of the run as in the recipe. Until then a run is the one that has the new end from
+    its start, so the schedule that is found gives the same model again, in any time. Raises RecipeError.
     """
 
     def __init__(self, recipe: Recipe, minutes: float):
@@ -21,27 +20,26 @@ class Pace:
             raise RecipeError(f"`--minutes` (={minutes:g}) must be above 0.")
         if recipe.optimizer.decay_kimg >= recipe.total_kimg:
             raise RecipeError(
-                "`--minutes` moves the end of a run until its rates fall, and with `optimizer.decay_kimg` "
-                f"(={recipe.optimizer.decay_kimg:g}) they fall from the start: it must be less than `total_kimg` "
+                "`--minutes` moves the end of a run until its rates decay, and with `optimizer.decay_kimg` "
+                f"(={recipe.optimizer.decay_kimg:g}) they decay from the start: it must be less than `total_kimg` "
                 f"(={recipe.total_kimg:g})."
             )
         self.seconds = 60 * minutes
-        self.falling = recipe.optimizer.decay_kimg / recipe.total_kimg  # the share of the run over which rates fall
+        self.decaying = recipe.optimizer.decay_kimg / recipe.total_kimg  # the share of the run over which rates decay
+        self.whole_kimg = recipe.growing.whole_kimg if recipe.growing else 0.0
         self._speed: float | None = None  # kimg a second
 
-    def begin(self, recipe: Recipe) -> Recipe:
-        """The recipe of a run whose speed is still to be measured: its rates do not fall before."""
-        return self._ends(recipe, UNKNOWN_KIMG)
+    def begin(self) -> Schedule:
+        """Return the schedule of a run whose speed is not measured yet: its rates do not decay before."""
+        return self._end_at(UNKNOWN_KIMG)
 
-    def end(self, recipe: Recipe, kimg: float, seconds: float, speed: float) -> Recipe:
-        """The recipe of a run that is at `kimg` after `seconds` of training. `speed`: of late, in kimg a second."""
+    def end(self, schedule: Schedule, kimg: float, seconds: float, speed: float) -> Schedule:
+        """Return the new schedule of a run at `kimg` after `seconds` of training; `speed` is the latest, in kimg/s."""
         self._speed = speed if self._speed is None else self._speed + SMOOTHING * (speed - self._speed)
-        if kimg > recipe.total_kimg - recipe.optimizer.decay_kimg:
-            return recipe
+        if kimg > schedule.total_kimg - schedule.decay_kimg:
+            return schedule
         end = kimg + self._speed * max(0.0, self.seconds - seconds)
-        grown = recipe.growing.whole_kimg if recipe.growing else 0.0
-        return self._ends(recipe, max(end, kimg / (1 - self.falling), grown))
+        return self._end_at(max(end, kimg / (1 - self.decaying), self.whole_kimg))
 
-    def _ends(self, recipe: Recipe, kimg: float) -> Recipe:
-        optimizer = dataclasses.replace(recipe.optimizer, decay_kimg=round(kimg * self.falling, 3))
-        return dataclasses.replace(recipe, total_kimg=round(kimg, 3), optimizer=optimizer)
+    def _end_at(self, kimg: float) -> Schedule:
+        return Schedule(round(kimg, 3), round(kimg * self.decaying, 3))

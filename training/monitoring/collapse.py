@@ -44,7 +44,7 @@ class Alarm:
     reason: str  # for people: what was found, and what it was held against
 
 
-class Watch:
+class CollapseDetector:
     """Holds what a generator makes against the pictures of a data set, with their labels (M,) where there are some.
 
     `real` (M, C, R, R) is uint8, or float32 in [-1, 1]; a part of it is drawn, the same every time. FID rises once
@@ -65,7 +65,7 @@ class Watch:
         self.needed = {**LOOKS, "fid_rising": patience}
         self.counts = dict.fromkeys(self.needed, 0)  # looks in a row with the sign
         self.best_fid: float | None = None
-        self._yardsticks: dict[int, _Yardstick] = {}  # by the pictures' size: a growing network's changes
+        self._by_side: dict[int, _RealImages] = {}  # by the pictures' size: a growing network's changes
 
     def look(
         self, pictures: Tensor, statistics: Mapping[str, float], fid: float | None
@@ -75,16 +75,16 @@ class Watch:
         Measures: `pairwise_distance`, the mean L2 distance between the pictures as a share of the real ones' own;
         `modes`, the classes found among them, where the data have labels and N is large enough to count.
         """
-        yardstick = self._yardstick(min(SIDE, pictures.shape[-1]))
+        reals = self._real_at(min(SIDE, pictures.shape[-1]))
         samples = _reduced(pictures.to(self.real.device), SIDE)
         # Where the data are one picture over and over, so may the samples be.
-        share = pairwise_distance(samples) / yardstick.distance if yardstick.distance else 1.0
+        share = pairwise_distance(samples) / reals.distance if reals.distance else 1.0
         measures: dict[str, float] = {"pairwise_distance": share}
         signs = {"samples_alike": _samples_alike(share)}
         if self.labels is not None and len(samples) >= PICTURES_PER_CLASS * self.classes:
-            found = yardstick.counts(samples, self.labels, self.classes) >= FOUND * len(samples) / self.classes
+            found = reals.counts(samples, self.labels, self.classes) >= FOUND * len(samples) / self.classes
             measures["modes"] = int(found.sum())
-            signs["classes_lost"] = _classes_lost(yardstick.recognisable & ~found, len(samples))
+            signs["classes_lost"] = _classes_lost(reals.recognisable & ~found, len(samples))
         if self.saturates:
             signs["discriminator_saturated"] = _saturated(statistics)
         if fid is not None:
@@ -100,10 +100,10 @@ class Watch:
         self.counts = self.counts | state["counts"]
         self.best_fid = state["best_fid"]
 
-    def _yardstick(self, side: int) -> "_Yardstick":
-        if side not in self._yardsticks:
-            self._yardsticks[side] = _Yardstick(_reduced(self.real, side), self.labels, self.classes)
-        return self._yardsticks[side]
+    def _real_at(self, side: int) -> "_RealImages":
+        if side not in self._by_side:
+            self._by_side[side] = _RealImages(_reduced(self.real, side), self.labels, self.classes)
+        return self._by_side[side]
 
     def _fid_rising(self, fid: float) -> str | None:
         if self.best_fid is None or fid < self.best_fid:
@@ -125,7 +125,7 @@ class Watch:
         return alarms
 
 
-class _Yardstick:
+class _RealImages:
     """Real pictures (M, C, r, r), and what they say of themselves: what generated ones are held against."""
 
     def __init__(self, real: Tensor, labels: Tensor | None, classes: int):

@@ -27,10 +27,11 @@ def new_run(runs: Path, recipe: Recipe) -> Path:
     return folder
 
 
-def write_options(folder: Path, recipe: Recipe) -> None:
-    """The recipe of a run, as options.json in its folder."""
+def write_options(folder: Path, recipe: Recipe, schedule: dict[str, float] | None = None) -> None:
+    """Writes options.json into the folder of a run: its recipe and, where the end has moved, its schedule."""
     partial = folder / "options.json.partial"
-    partial.write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
+    options = recipe.as_dict() | ({"schedule": schedule} if schedule else {})
+    partial.write_text(json.dumps(options, indent=2) + "\n")
     partial.replace(folder / "options.json")
 
 
@@ -64,10 +65,10 @@ class Monitor:
             bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:g} kimg [{elapsed}<{remaining}, {postfix}]",
         )
 
-    def move_end(self, recipe: Recipe) -> None:
-        """The run has another end than it had."""
-        write_options(self.folder, recipe)
-        self.bar.total = recipe.total_kimg
+    def move_end(self, recipe: Recipe, schedule: dict[str, float]) -> None:
+        """Records another end of the run."""
+        write_options(self.folder, recipe, schedule)
+        self.bar.total = schedule["total_kimg"]
 
     def tick(self, values: dict[str, Any]) -> None:
         """Records one line of statistics; `values` must have `kimg` and `kimg_per_second`."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from training.networks import dcgan
 from training.networks.config import check_at_least
-from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
+from training.networks.layers import normal_initialisation, spectrally_normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Generator(nn.Module):
             x = layer(x, labels) if isinstance(layer, ConditionalBatchNorm2d) else layer(x)
         return x
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z, labels)
 
 
@@ -91,7 +91,7 @@ class Discriminator(nn.Module):
             if config.discriminator_norm == "spectral":
                 spectrally_normalise(self.label)
 
-    def forward(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         maps = self.maps(images, labels)
         logits = self.body.layers[-1](maps).flatten()
         if self.concatenates:
@@ -106,6 +106,6 @@ class Discriminator(nn.Module):
             images = torch.cat([images, plane], dim=1)  # (N, C + 1, R, R)
         return self.body.maps(images)
 
-    def features(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor) -> Tensor:
         """The same as (N, F)."""
         return self.maps(images, labels).flatten(1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks.config import DiscriminatorConfig, check_at_least, patches
-from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
+from training.networks.layers import normal_initialisation, spectrally_normalise
 
 DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or 4 px) is doubled
 
@@ -74,7 +74,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z[:, :, None, None])  # (N, Z, 1, 1) -> (N, C, R, R)
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z)
 
 
@@ -104,13 +104,13 @@ class Discriminator(nn.Module):
         if config.discriminator_norm == "spectral":
             spectrally_normalise(self)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).flatten()
 
     def maps(self, images: Tensor) -> Tensor:
         """What the logit is read from, (N, feature_channels, 4 or 7, 4 or 7)."""
         return self.layers[:-1](images)
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """The same as (N, F)."""
         return self.maps(images).flatten(1)

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from training.networks.config import DiscriminatorConfig, check_at_least
-from training.networks.layers import Phase, spectrally_normalise
+from training.networks.layers import spectrally_normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z)
 
 
@@ -66,9 +66,9 @@ class Discriminator(nn.Module):
         if config.discriminator_norm == "spectral":
             spectrally_normalise(self)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).flatten()
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the logit is read from, (N, F)."""
         return self.layers[:-1](images)

@@ -198,6 +198,7 @@ class Synthesis(nn.Module):
     def __init__(self, config: Config, resolution: int, channels: int):
         super().__init__()
         self.resolutions = resolutions(patches(resolution, config.patch))
+        self.phase = Phase(len(self.resolutions) - 1, 1.0)  # whole
         self.patch = config.patch
         self.constant = nn.Parameter(torch.randn(1, config.channels(4), 4, 4))
         self.layers = nn.ModuleList()
@@ -208,9 +209,13 @@ class Synthesis(nn.Module):
             self.layers.append(StyledLayer(config, config.channels(r), r))
             self.to_rgb.append(EqualConv2d(config.channels(r), channels * config.patch**2, 1))
 
-    def forward(self, ws: Tensor, phase: Phase | None = None, random_noise: bool = False) -> Tensor:
-        """All of the network, or as far as `phase` has grown. The noise is drawn anew, or the constant one."""
-        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.phase = phase
+
+    def forward(self, ws: Tensor, random_noise: bool = False) -> Tensor:
+        """Images of the network as far as it has grown. The noise is drawn anew, or the constant one."""
+        stage, alpha = self.phase
         x = self.constant.expand(ws.shape[0], -1, -1, -1)
         previous = x
         for k in range(stage + 1):
@@ -237,11 +242,15 @@ class Generator(nn.Module):
         """The picture of each z, with the constant noise, as the exported graph gives it."""
         return self.synthesis(truncate(self.mapping(z), self.mapping.w_mean, z.new_full((1, self.style_layers), psi)))
 
-    def styles(self, z: Tensor, phase: Phase | None, style_mixing: float) -> Tensor:
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.synthesis.grow_to(phase)
+
+    def styles(self, z: Tensor, style_mixing: float) -> Tensor:
         """z (N, Z) -> ws (N, L, W) for a training step: mixed with probability `style_mixing`, the mean w tracked."""
         w = self.mapping(z)
         self.mapping.track_mean(w)
-        layers = self.style_layers if phase is None else 2 * (phase.stage + 1)  # those in use
+        layers = 2 * (self.synthesis.phase.stage + 1)  # those in use
         ws = w[:, None, :].expand(-1, self.style_layers, -1)
         if style_mixing:
             crossover = style_mixing_crossover(len(z), layers, style_mixing, z.device)
@@ -250,9 +259,9 @@ class Generator(nn.Module):
             ws = torch.where(keep[:, :, None], ws, second)
         return ws
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
-        """Pictures for a training step, with fresh noise."""
-        return self.synthesis(self.styles(z, phase, style_mixing), phase, random_noise=True)
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
+        """Images for a training step, with fresh noise."""
+        return self.synthesis(self.styles(z, style_mixing), random_noise=True)
 
 
 class Discriminator(nn.Module):
@@ -261,6 +270,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
         super().__init__()
         self.resolutions = resolutions(patches(resolution, config.patch))
+        self.phase = Phase(len(self.resolutions) - 1, 1.0)  # whole
         self.patch = config.patch
         planes = channels * config.patch**2
         self.from_rgb = nn.ModuleList(EqualConv2d(planes, config.channels(r), 1) for r in self.resolutions)
@@ -281,12 +291,16 @@ class Discriminator(nn.Module):
         self.hidden = EqualLinear(features + kernels, width)
         self.logit = EqualLinear(width, 1)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
-        return self.logit(self.features(images, labels, phase)).flatten()
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.phase = phase
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
-        """What the logit is read from, (N, F)."""
-        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.logit(self.features(images, labels)).flatten()
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Features that the logit is computed from, (N, F)."""
+        stage, alpha = self.phase
         if self.patch > 1:
             images = F.pixel_unshuffle(images, self.patch)  # (N, C p^2, r / p, r / p)
         x = leaky_relu(self.from_rgb[stage](images))

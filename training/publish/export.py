@@ -19,7 +19,7 @@ from serving.engine.repository import ModelError, load_model
 from serving.engine.runtime import Runtime
 from training.datasets.transforms import to_uint8
 from training.errors import ExportError
-from training.loop import run_state
+from training.loop import checkpoint
 from training.networks import NETWORKS, stylegan
 from training.publish import card_images, model_card
 from training.recipe import Recipe
@@ -42,7 +42,7 @@ def export(run: Path, models: Path) -> Path:
     path = (best if best.is_file() else run / "checkpoint.pt") if run.is_dir() else run
     if not path.is_file():
         raise ExportError(f"{run}: no such run folder or snapshot.")
-    recipe, state = run_state.read(path)
+    recipe, state = checkpoint.read_run(path)
     if recipe.growing and state["images_seen"] < 1000 * recipe.growing.whole_kimg:
         raise ExportError(
             f"{path}: growing, at {state['images_seen'] / 1000:g} kimg; all layers are in use from "
@@ -217,10 +217,10 @@ def forget_origin(path: Path) -> None:
 def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """model.json, its metrics still to be measured."""
     style = None
-    if recipe.family == "stylegan":
+    if isinstance(recipe.network, stylegan.Config):
         groups = stylegan.style_groups(recipe.data.resolution // recipe.network.patch)
         layers = sum(map(len, groups.values()))
-        style = {"layers": layers, "w_size": recipe.network.w_size, **groups}  # pyright: ignore[reportAttributeAccessIssue]
+        style = {"layers": layers, "w_size": recipe.network.w_size, **groups}
     return {
         "schema_version": 1,
         "id": recipe.id,
@@ -243,6 +243,7 @@ def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, 
         "training": {
             "recipe": recipe.as_dict(),
             "recipe_sha256": recipe.sha256,
+            "schedule": state["schedule"],
             "device": state["device"],
             "images_seen": state["images_seen"],
             "seconds": round(state["seconds"], 1),

@@ -279,7 +279,7 @@ def _worst_caption(metric: dict[str, Any]) -> str:
 def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Collection[str]) -> Iterator[str]:
     training = document["training"]
     kimg, seconds = training["images_seen"] / 1000, training["seconds"]
-    total = training["recipe"].get("total_kimg", kimg)
+    total = training.get("schedule", training["recipe"]).get("total_kimg", kimg)
     seen = f"{kimg:,.0f} kimg" if kimg >= total else f"{kimg:,.0f} of {total:,.0f} kimg"
     yield from ("", "## Training", "")
     speed = f", {training['images_seen'] / seconds:,.0f} a second" if seconds else ""

@@ -21,10 +21,19 @@ def commands(document: dict[str, Any], *, run: str, compared: int | None) -> lis
     devices = f" --devices {processes[1]}" if processes else ""
     sizes = f" --samples {compared} --reference {compared}" if compared else ""
     return [
-        f"python -m training train {_named(id, training['recipe'])}{data}{devices}",
+        f"python -m training train {_named(id, _whole_recipe(training))}{data}{devices}",
         f"python -m training export {run}  # the folder that `train` has named",
         f"python -m training evaluate models/{id}{sizes}{data}",
     ]
+
+
+def _whole_recipe(training: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that has the run's schedule, which a time budget may have moved, from its start."""
+    table = training["recipe"]
+    if "schedule" not in training:
+        return table
+    total, decay = training["schedule"]["total_kimg"], training["schedule"]["decay_kimg"]
+    return table | {"total_kimg": total, "optimizer": table["optimizer"] | {"decay_kimg": decay}}
 
 
 def _named(id: str, table: dict[str, Any]) -> str:

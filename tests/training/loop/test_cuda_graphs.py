@@ -9,7 +9,7 @@ import torch
 
 from runs import STABILIZERS
 from small import OVERRIDES, small_trainer
-from training.loop import run_state
+from training.loop import checkpoint
 from training.loop.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
@@ -59,9 +59,9 @@ def test_a_resumed_run_records_anew_and_goes_on_as_the_unbroken_one(cache: Path)
     whole = trained(small_trainer("cgan-mnist", cache, device="cuda"))
     job = small_trainer("cgan-mnist", cache, device="cuda")
     trained(job, 8)
-    state = copy.deepcopy(run_state.capture(job))
+    state = copy.deepcopy(checkpoint.capture(job))
     job = small_trainer("cgan-mnist", cache, device="cuda")
     trained(job, 5)  # records what restoring replaces
-    assert run_state.restore(job, state)
+    assert checkpoint.restore(job, state)
     resumed = trained(job, STEPS - 8)
     assert far_apart(resumed | {"sums": {}}, whole | {"sums": {}}) == []

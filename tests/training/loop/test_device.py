@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from small import small_trainer
-from training.loop import device, run_state
+from training.loop import checkpoint, device
 from training.loop.device import precision_on
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def test_a_run_computes_in_bfloat16_only_where_the_device_has_it(
         either.step()
     equal = all(map(torch.equal, weights(job), weights(exact)))
     assert equal == (computes_in == "float32")
-    assert computes_in in run_state.snapshot(job)["device"] and "float32" in run_state.snapshot(exact)["device"]
+    assert computes_in in checkpoint.snapshot(job)["device"] and "float32" in checkpoint.snapshot(exact)["device"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")

@@ -1,17 +1,22 @@
 """A dry run says what a run would take: figures that can be worked out by hand, and those of a real step."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from small import small_recipe, small_trainer
+from small import small_recipe
 from training.datasets.dataset import Extent
 from training.loop import dry_run
 from training.recipe import Recipe
 
 N = 16  # batch of the small recipes
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
 
 
 def dcgan(*overrides: str) -> Recipe:
@@ -20,8 +25,8 @@ def dcgan(*overrides: str) -> Recipe:
 
 
 def layers_of(recipe: Recipe) -> dict[str, list[dry_run.Layer]]:
-    trainer = dry_run._trainer(recipe, 1, 10)
-    return {name: dry_run.layers(network, run, N) for name, network, run in dry_run._passes(trainer)}
+    trainer = dry_run.stand_in(recipe, 1, 10, CPU)
+    return {name: dry_run.layers(network, run, N) for name, network, run in dry_run.passes(trainer)}
 
 
 def test_layers_of_a_dcgan_are_those_worked_out_by_hand():
@@ -45,57 +50,31 @@ def test_layers_of_a_dcgan_are_those_worked_out_by_hand():
     ]
 
 
-def test_memory_of_a_dcgan_is_that_worked_out_by_hand():
-    trainer = dry_run._trainer(dcgan(), 1, 10)
-    generator, discriminator = 12544 + 32 + 2048 + 16 + 129, 136 + 2064 + 785
-    buffers = 4 * 2 * (16 + 8) + 8 * 2  # running mean and variance, and how many batches there were
-    memory = dry_run.memory_of_a_step(trainer)
-    assert memory.weights == 4 * (generator + discriminator) + buffers
-    assert memory.gradients == 4 * (generator + discriminator)
-    assert memory.moments == 2 * memory.gradients
-    assert memory.average == 4 * generator + buffers
-    # The most is kept by the generator's update: of both networks each layer's input, which is the one before's output
-    # after an activation in place; of batch norm its input besides; and what tanh gave.
-    values = 16 + 2 * 16 * 49 + 2 * 8 * 196 + 784 + 8 * 196 + 16 * 49
-    assert memory.activations == pytest.approx(4 * N * values, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "overrides"),
-    [
-        ("mlp-mnist", []),
-        ("dcgan-mnist", ["penalty.wgan_gp=10", 'network.discriminator_norm="spectral"']),
-        ("dcgan-mnist", ["stabilizer.unrolled_steps=2", 'network.discriminator_norm="none"']),
-        ("cgan-mnist", ["precision=bfloat16", "stabilizer.mode_seeking=1", "stabilizer.discriminators=2"]),
-    ],
-)
-def test_what_a_step_keeps_is_what_a_real_step_keeps(name: str, overrides: list[str], cache: Path):
-    trainer = small_trainer(name, cache, *overrides)
-    resident = [t for network in (trainer.generator, trainer.discriminator) for t in network.state_dict().values()]
-    kept = dry_run._Kept({dry_run.StorageWeakRef(tensor.untyped_storage()) for tensor in resident})
-    with torch.autograd.graph.saved_tensors_hooks(kept.pack, kept.unpack):
-        trainer.step()
-    described = dry_run.memory_of_a_step(dry_run._trainer(small_recipe(name, *overrides), 1, 10))
-    assert described.activations == pytest.approx(kept.most, rel=0.01)  # unrolling, it has the weights once more
-
-
-def test_a_step_that_is_only_described_trains_nothing():
-    trainer = dry_run._trainer(dcgan(), 1, 10)
-    before = {name: value.clone() for name, value in trainer.generator.named_parameters()}
-    dry_run.memory_of_a_step(trainer)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.generator.named_parameters())
-
-
-def test_more_pictures_a_batch_keep_more_and_weigh_the_same():
-    one, two = (dry_run.memory_of_a_step(dry_run._trainer(dcgan(f"optimizer.batch={n}"), 1, 10)) for n in (N, 2 * N))
-    assert two.activations == pytest.approx(2 * one.activations, rel=0.01)
-    assert (two.weights, two.gradients, two.moments) == (one.weights, one.gradients, one.moments)
+def test_memory_is_that_of_a_real_step_and_grows_with_the_batch():
+    """Each in a process of its own: a process has one peak."""
+    code = (
+        "import sys; import torch; from small import small_recipe; from training.loop import dry_run;"
+        "job = dry_run.stand_in(small_recipe('dcgan-mnist', *sys.argv[1:]), 1, 10, torch.device('cpu'));"
+        "print(dry_run.peak_memory_of_a_step(job), job.steps)"
+    )
+    path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'training'}", "OMP_NUM_THREADS": "1"}
+    peaks = []
+    for batch in (16, 4096):
+        command = [sys.executable, "-c", code, f"optimizer.batch={batch}", "network.minibatch_discrimination=0"]
+        said = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=True).stdout
+        peak, steps = map(int, said.split())
+        assert steps == 1
+        peaks.append(peak)
+    # of D alone a step keeps its input and two hidden maps, for real and generated images
+    kept = 2 * 4 * (784 + 8 * 196 + 16 * 49)
+    assert 50e6 < peaks[0] < 2e9
+    assert kept * 4000 < peaks[1] - peaks[0] < 20 * kept * 4000
 
 
 def test_a_growing_network_is_described_whole_and_its_early_layers_as_not_in_use():
     recipe = small_recipe("stylegan-lite-critters-grown")
-    trainer = dry_run._trainer(recipe, 3, None)
-    for _, network, run in dry_run._passes(trainer):
+    trainer = dry_run.stand_in(recipe, 3, None, CPU)
+    for _, network, run in dry_run.passes(trainer):
         layers = dry_run.layers(network, run, N)
         assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in network.parameters())
         unused = {layer.name for layer in layers if layer.shape is None}
@@ -105,12 +84,17 @@ def test_a_growing_network_is_described_whole_and_its_early_layers_as_not_in_use
 
 
 def test_a_description_is_a_table_that_adds_up():
-    text = dry_run.describe(dcgan(), Extent(60_000, 1, 10))
+    text = dry_run.describe(dcgan(), Extent(60_000, 1, 10), CPU)
     generator, discriminator, memory = text.split("\n\n")[1:]
     assert generator.splitlines()[-1].split() == ["total", "14,769", f"{12544 + 100352 + 25088:,}"]
     assert discriminator.splitlines()[-1].split()[1] == "2,985"
-    rows = {line[:34].strip(): float(line[34:].split()[0].replace(",", "")) for line in memory.splitlines()[1:]}
-    assert rows["data: 60,000 pictures"] == pytest.approx(60_000 * 784 / 2**20, abs=0.06)
-    assert rows.pop("total") == pytest.approx(sum(rows.values()), abs=0.3)
+    rows = {line[:-16].strip(): float(line.split()[-2].replace(",", "")) for line in memory.splitlines()[1:]}
+    assert rows["data: 60,000 images"] == pytest.approx(60_000 * 784 / 2**20, abs=0.06)
+    generator_parameters, parameters = 14_769, 14_769 + 2_985
+    assert rows["gradients"] == pytest.approx(4 * parameters / 2**20, abs=0.06)
+    assert rows["Adam's moments"] == pytest.approx(8 * parameters / 2**20, abs=0.06)
+    assert rows["average of the generator"] == pytest.approx(4 * generator_parameters / 2**20, abs=0.06)
+    peak = rows["peak of one step on cpu, measured"]
+    assert rows["total: the peak and the data"] == pytest.approx(peak + rows["data: 60,000 images"], abs=0.2)
     widths = {len(line) for line in generator.splitlines()[1:]}
     assert len(widths) == 1  # columns stand under each other

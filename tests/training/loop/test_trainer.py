@@ -15,11 +15,11 @@ from small import OVERRIDES, small_recipe, small_trainer
 from training import regularizers
 from training.datasets.transforms import to_unit
 from training.errors import DataError, TrainingDiverged
-from training.loop import checkpoint, loop, run_state
+from training.loop import checkpoint, loop
 from training.loop.non_finite import check_finite
+from training.loop.schedule import moved
 from training.loop.trainer import Trainer
 from training.monitoring.statistics import new_run
-from training.recipe import with_end
 
 FAMILIES = list(OVERRIDES)
 
@@ -36,12 +36,12 @@ def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_
         loop.run(job, folder)
     assert stop.value.signum == signum
 
-    recipe, state = run_state.read(folder / "checkpoint.pt")
+    recipe, state = checkpoint.read_run(folder / "checkpoint.pt")
     assert state["steps"] == 7
     assert recipe == job.recipe
     torch.manual_seed(999)  # whatever the new process did before
     resumed_job = small_trainer(name, cache, *overrides)
-    run_state.restore(resumed_job, state)
+    checkpoint.restore(resumed_job, state)
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
@@ -65,14 +65,15 @@ def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_s
     stop_after(job, 7, signal.SIGINT)
     with pytest.raises(loop.Interrupted):
         loop.run(job, folder)
-    unchanged, state = run_state.read(folder / "checkpoint.pt")
-    chosen = with_end(unchanged, ["total_kimg=0.32", "optimizer.decay_kimg=0.16"], state["images_seen"] / 1000)
-    assert chosen == whole_job.recipe
-    resumed_job = Trainer(chosen, job.dataset, job.device)
-    run_state.restore(resumed_job, state)
+    unchanged, state = checkpoint.read_run(folder / "checkpoint.pt")
+    resumed_job = Trainer(unchanged, job.dataset, job.device)
+    checkpoint.restore(resumed_job, state)
+    end = moved(unchanged, job.schedule, ["total_kimg=0.32", "optimizer.decay_kimg=0.16"], job.kimg)
+    resumed_job.move_end(end)
     resumed = run_to_end(resumed_job, folder)
     for state in (whole, resumed):
         state.pop("seconds")
+        state.pop("recipe")  # it stays as it was begun
     assert differences(whole, resumed) == []
 
 
@@ -164,34 +165,21 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert all(0 < line["real_probability"] < 1 and line["r1_penalty"] >= 0 for line in lines)
     assert sorted(path.stem for path in (folder / "samples").glob("*.png")) == ["000000.2", "000000.3"]
     last = checkpoint.load(folder / "snapshots" / "000000.3.pt")
-    assert differences(last, run_state.snapshot(job)) == []
+    assert differences(last, checkpoint.snapshot(job)) == []
 
 
 def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     job.step()
-    state = run_state.capture(job)
-    assert run_state.restore(small_trainer("dcgan-mnist", cache), state)
+    state = checkpoint.capture(job)
+    assert checkpoint.restore(small_trainer("dcgan-mnist", cache), state)
     of_cuda = torch.zeros(16, dtype=torch.uint8)  # the form of such a generator's state
     moved = state | {"latent_source": of_cuda, "random": [state["random"][0] | {"cuda": of_cuda}]}
     runs = [small_trainer("dcgan-mnist", cache) for _ in range(2)]
-    assert [run_state.restore(run, copy.deepcopy(moved)) for run in runs] == [False, False]
+    assert [checkpoint.restore(run, copy.deepcopy(moved)) for run in runs] == [False, False]
     assert (runs[0].steps, runs[0].images_seen) == (job.steps, job.images_seen)
     assert differences(runs[0].step(), runs[1].step()) == []
     assert not torch.equal(runs[0].latent_source.get_state(), job.latent_source.get_state())
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_checkpoint_with_the_states_of_all_gpus_gives_the_one_that_is_used(
-    whole: bool, monkeypatch: pytest.MonkeyPatch
-):
-    """Older ones have those of all; there is none here, so what torch would be told is looked at."""
-    told: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: told.append(state))
-    first, second = (torch.full((16,), k, dtype=torch.uint8) for k in range(2))
-    states = {"cpu": torch.get_rng_state(), "cuda": [first, second] if whole else second}
-    run_state.restore_random_states(states, torch.device("cuda:1"))
-    assert told[0] is second
 
 
 def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
@@ -222,9 +210,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
         loop.run(job, folder)
     good = (folder / "checkpoint.pt").read_bytes()
 
-    _, state = run_state.read(folder / "checkpoint.pt")
+    _, state = checkpoint.read_run(folder / "checkpoint.pt")
     broken = small_trainer("dcgan-mnist", cache)
-    run_state.restore(broken, state)
+    checkpoint.restore(broken, state)
     with torch.no_grad():
         broken.discriminator.layers[2].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingDiverged, match=r"discriminator loss is nan at 0\.\d kimg; first seen in .*layers"):
@@ -244,12 +232,12 @@ def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
         loop.run(job, folder, checkpoint_seconds=0)
     lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [0.016, 0.032]
-    assert run_state.read(folder / "checkpoint.pt")[1]["images_seen"] == 32
+    assert checkpoint.read_run(folder / "checkpoint.pt")[1]["images_seen"] == 32
 
 
 def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters-grown", cache)
     state = torch.get_rng_state()
-    first, second = job.pictures(64), job.pictures(64)
+    first, second = job.sample_images(64), job.sample_images(64)
     assert torch.equal(torch.get_rng_state(), state)
     assert (first == second).all() and first.shape == (64, 8, 8, 3)  # it begins at 8 px

@@ -91,7 +91,7 @@ def test_spectral_norm_goes_with_functional_calls_and_second_derivatives():
     discriminator, other = spectral("cgan"), spectral("cgan").eval()
     images, labels = torch.randn(4, 1, 28, 28, requires_grad=True), torch.arange(4)
     updated = {name: p + 0.01 * torch.randn_like(p) for name, p in discriminator.named_parameters()}
-    logits = functional_call(discriminator.eval(), updated, (images, labels, None))
+    logits = functional_call(discriminator.eval(), updated, (images, labels))
     other.load_state_dict(discriminator.state_dict() | updated)
     torch.testing.assert_close(logits, other(images, labels))
 

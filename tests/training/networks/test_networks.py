@@ -71,9 +71,9 @@ def test_every_recipe_builds_networks_of_the_right_shapes(name: str):
     discriminator = build_discriminator(chosen.family, chosen.network, size, channels, classes)
     labels = torch.tensor([1, 2]) if classes else None
     with torch.no_grad():
-        fakes = generator.fakes(torch.randn(2, chosen.network.latent_size), labels, None, chosen.style_mixing)
+        fakes = generator.fakes(torch.randn(2, chosen.network.latent_size), labels, chosen.style_mixing)
         assert fakes.shape == (2, channels, size, size)
-        assert discriminator(fakes, labels, None).shape == (2,)
+        assert discriminator(fakes, labels).shape == (2,)
 
 
 @pytest.mark.parametrize(("name", "resolution"), CASES)
@@ -94,12 +94,15 @@ def test_every_size_has_its_shapes_and_every_weight_its_gradient(name: str, reso
         else:  # a resolution's own colours are used while it grows
             phases += [Phase(stage, 0.5) for stage in stages]
     for phase in phases:
-        fakes = generator.fakes(z, labels, phase, 0.0)
+        if phase:
+            generator.grow_to(phase)
+            discriminator.grow_to(phase)
+        fakes = generator.fakes(z, labels, 0.0)
         size = phase.resolution if phase else resolution
         assert fakes.shape == (12, 3, size, size)
         if not name.startswith("stylegan"):
             assert fakes.abs().max() <= 1
-        logits = discriminator(fakes, labels, phase)
+        logits = discriminator(fakes, labels)
         assert logits.shape == (12,) and logits.isfinite().all()
         F.softplus(-logits).mean().backward()
     for network in (generator, discriminator):
@@ -159,9 +162,10 @@ def test_the_logit_is_read_from_the_features(name: str):
 @torch.no_grad()
 def test_the_features_of_a_growing_discriminator_are_of_its_phase():
     _, discriminator, _ = build("stylegan-adain", 32)
-    images, phase = torch.randn(12, 3, 16, 16), Phase(2, 0.3)
-    expected = logits_of("stylegan", discriminator, discriminator.features(images, None, phase), None)
-    torch.testing.assert_close(discriminator(images, None, phase), expected)
+    images = torch.randn(12, 3, 16, 16)
+    discriminator.grow_to(Phase(2, 0.3))
+    expected = logits_of("stylegan", discriminator, discriminator.features(images), None)
+    torch.testing.assert_close(discriminator(images), expected)
 
 
 @pytest.mark.parametrize(

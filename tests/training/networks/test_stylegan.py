@@ -85,11 +85,15 @@ def test_psi_zero_is_the_mean_picture(style_generator: stylegan.Generator):
 @torch.no_grad()
 def test_a_new_resolution_starts_from_the_one_before(style_generator: stylegan.Generator):
     ws = style_generator.mapping(torch.randn(2, 16))[:, None].expand(-1, style_generator.style_layers, -1)
-    before = style_generator.synthesis(ws, Phase(2, 1.0))
-    begun, grown = (style_generator.synthesis(ws, Phase(3, alpha)) for alpha in (0.0, 1.0))
+
+    def at(stage: int, alpha: float) -> torch.Tensor:
+        style_generator.grow_to(Phase(stage, alpha))
+        return style_generator.synthesis(ws)
+
+    before, begun, grown = at(2, 1.0), at(3, 0.0), at(3, 1.0)
     torch.testing.assert_close(begun, F.interpolate(before, scale_factor=2, mode="nearest"))
     torch.testing.assert_close(grown, style_generator.synthesis(ws))
-    half = style_generator.synthesis(ws, Phase(3, 0.5))
+    half = at(3, 0.5)
     torch.testing.assert_close(half, (begun + grown) / 2, atol=1e-5, rtol=1e-4)
 
 
@@ -97,10 +101,15 @@ def test_a_new_resolution_starts_from_the_one_before(style_generator: stylegan.G
 def test_the_discriminator_grows_without_a_jump():
     discriminator = stylegan.Discriminator(stylegan.Config(channel_max=16), 32, 3)
     images = torch.randn(4, 3, 32, 32)
-    begun = discriminator(images, None, Phase(3, 0.0))
-    torch.testing.assert_close(begun, discriminator(F.avg_pool2d(images, 2), None, Phase(2, 1.0)))
-    torch.testing.assert_close(discriminator(images, None, Phase(3, 1.0)), discriminator(images))
-    assert not torch.allclose(begun, discriminator(images))
+    whole = discriminator(images)
+
+    def at(stage: int, alpha: float, images: torch.Tensor) -> torch.Tensor:
+        discriminator.grow_to(Phase(stage, alpha))
+        return discriminator(images)
+
+    torch.testing.assert_close(at(3, 0.0, images), at(2, 1.0, F.avg_pool2d(images, 2)))
+    torch.testing.assert_close(at(3, 1.0, images), whole)
+    assert not torch.allclose(at(3, 0.0, images), whole)
 
 
 @torch.no_grad()
@@ -117,7 +126,7 @@ def test_mixing_takes_the_early_layers_from_one_latent_and_the_late_from_another
     style_generator.synthesis.requires_grad_(False)
     seen = []
     style_generator.synthesis.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    style_generator.fakes(torch.randn(64, 16), None, None, 1.0)
+    style_generator.fakes(torch.randn(64, 16), None, 1.0)
     (ws,) = seen  # (N, L, W)
     changes = (ws[:, 1:] != ws[:, :-1]).any(dim=2).sum(dim=1)
     assert (changes == 1).all()
@@ -126,17 +135,18 @@ def test_mixing_takes_the_early_layers_from_one_latent_and_the_late_from_another
 @pytest.mark.parametrize("mixing", [0.0, 1.0])
 def test_a_training_picture_is_the_synthesis_of_its_styles(style_generator: stylegan.Generator, mixing: float):
     """The same draws, once in one step and once in two, as path length regularisation takes them."""
-    z, phase = torch.randn(4, 16), Phase(2, 0.5)
+    z = torch.randn(4, 16)
+    style_generator.grow_to(Phase(2, 0.5))
     for layer in style_generator.synthesis.layers:
         layer.noise_strength.data.fill_(1.0)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     before = style_generator.mapping.w_mean.clone()
     torch.manual_seed(2)
-    pictures = style_generator.fakes(z, None, phase, mixing)
+    pictures = style_generator.fakes(z, None, mixing)
     assert not torch.equal(style_generator.mapping.w_mean, before)
     torch.manual_seed(2)
-    ws = style_generator.styles(z, phase, mixing)
+    ws = style_generator.styles(z, mixing)
     assert ws.shape == (4, 8, 16)
-    again = style_generator.synthesis(ws, phase, random_noise=True)
+    again = style_generator.synthesis(ws, random_noise=True)
     torch.testing.assert_close(again, pictures)
     (gradient,) = torch.autograd.grad(again.square().sum(), ws)
     in_use = gradient.abs().sum(dim=(0, 2)) > 0

@@ -15,7 +15,7 @@ from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
 from small import OVERRIDES, small_trainer
 from training.errors import ExportError
-from training.loop import checkpoint, loop, run_state
+from training.loop import checkpoint, loop
 from training.monitoring.statistics import new_run
 from training.networks import NETWORKS
 from training.publish.export import export
@@ -49,12 +49,12 @@ def test_a_network_that_still_grows_is_not_exported(tmp_path: Path, cache: Path)
     job = small_trainer("stylegan-lite-critters-grown", cache)  # whole from 0.16 kimg on
     while job.kimg < 0.144:
         job.step()
-    checkpoint.save(tmp_path / "checkpoint.pt", run_state.capture(job))
+    checkpoint.save(tmp_path / "checkpoint.pt", checkpoint.capture(job))
     with pytest.raises(ExportError, match=r"growing, at 0\.144 kimg; all layers are in use from 0\.16 kimg on"):
         export(tmp_path, tmp_path / "models")
     assert not (tmp_path / "models").exists()
     job.step()
-    checkpoint.save(tmp_path / "checkpoint.pt", run_state.capture(job))
+    checkpoint.save(tmp_path / "checkpoint.pt", checkpoint.capture(job))
     assert export(tmp_path, tmp_path / "models").is_dir()
 
 
@@ -78,7 +78,7 @@ def test_the_model_document_says_what_was_trained(run_folder: Path, model_folder
 def test_onnx_gives_torchs_pictures_at_any_batch(run_folder: Path, model_folder: Path):
     """Against the trainer's own forward pass, not against the code that export checks with."""
     runtime = Runtime(load_model(model_folder))
-    recipe, state = run_state.read(run_folder / "checkpoint.pt")
+    recipe, state = checkpoint.read_run(run_folder / "checkpoint.pt")
     z = latents(address_range(3, 0, 70), runtime.model.latent_size)
     labels = np.arange(70) % 10 if runtime.model.classes else None
     shape: tuple[Any, ...] = (

@@ -54,13 +54,14 @@ def render(record: Record, curves: list[Curve]) -> str:
 
 def _facts(record: Record) -> str:
     options, last = record.options, record.last
-    whole = "finished" if last["kimg"] >= options["total_kimg"] else "not finished"
+    total = options.get("schedule", options)["total_kimg"]
+    whole = "finished" if last["kimg"] >= total else "not finished"
     data = options["data"]
     facts = [
         record.name,
         f"family {options['family']}",
         f"{data['name']} at {data['resolution']} px",
-        f"{last['kimg']:,.1f} of {options['total_kimg']:,g} kimg, {whole}",
+        f"{last['kimg']:,.1f} of {total:,g} kimg, {whole}",
         f"{duration(last['seconds'])} of training",
     ]
     return "".join(f"<li>{escape(fact)}</li>" for fact in facts)
