@@ -8,26 +8,23 @@ batch normalisation has a scale and a bias for each class, so that all that ente
 discriminator adds the inner product of the image's features with the class's embedding to its logit.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.networks import dcgan
-from training.networks.config import check_at_least
 from training.networks.layers import normal_initialisation, spectrally_normalise
+from training.validation import CHECKED, Count
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config(dcgan.Config):
     generator_conditioning: Literal["concatenation", "batch_norm"] = "concatenation"
     discriminator_conditioning: Literal["concatenation", "projection"] = "concatenation"
-    embedding_size: int = 32  # of the label in the generator, where it is concatenated
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "embedding_size")
+    embedding_size: Count = 32  # of the label in the generator, where it is concatenated
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -12,17 +12,16 @@ Layer 2k and 2k + 1 work at 4 * 2^k pixels, so an R px generator has L = 2 log2(
 """
 
 import itertools
-import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks import dcgan
-from training.networks.config import check_at_least, patches
+from training.networks.config import patches
 from training.networks.layers import (
     EqualConv2d,
     EqualLinear,
@@ -32,39 +31,33 @@ from training.networks.layers import (
     leaky_relu,
 )
 from training.regularizers import style_mixing_crossover
+from training.validation import CHECKED, Count, CountOrNone, Positive
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config:
-    latent_size: int = 128
-    w_size: int = 128
-    mapping_layers: int = 4
-    channel_base: int = 2048  # channels at R px are channel_base / R ...
-    channel_max: int = 128  # ... but no more than this
+    latent_size: Count = 128
+    w_size: Count = 128
+    mapping_layers: Count = 4
+    channel_base: Count = 2048  # channels at R px are channel_base / R ...
+    channel_max: Count = 128  # ... but no more than this
     modulation: Literal["adain", "demodulation"] = "adain"
-    mapping_lr_multiplier: float = 0.01
+    mapping_lr_multiplier: Positive = 0.01
     # progressive: Karras et al. 2018, which can grow, with equalised learning rates and minibatch standard deviation;
     # dcgan: the strided convolutions of Radford et al. 2016, without a norm
     discriminator: Literal["progressive", "dcgan"] = "progressive"
-    discriminator_base_channels: int = 64  # of the dcgan one, at half the image's resolution
-    minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D; 0: none
+    discriminator_base_channels: Count = 64  # of the dcgan one, at half the image's resolution
+    minibatch_discrimination: CountOrNone = 0  # kernels of minibatch discrimination in D; 0: none
     # Both networks work on squares of patch x patch pixels as channels, at 1 / patch of the resolution: a pixel shuffle
     # (Shi et al. 2016, eq. 4) makes the image, and D begins with its inverse. 64 px with patch 2 cost what 32 px do.
-    patch: int = 1
+    patch: Count = 1
 
     def __post_init__(self) -> None:
-        check_at_least(0, self, "minibatch_discrimination")
-        check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max", "patch")
-        check_at_least(1, self, "discriminator_base_channels")
         base = self.discriminator_base_channels
         if self.discriminator != "dcgan" and base != Config.discriminator_base_channels:
             raise RecipeError(
                 f"`network.discriminator_base_channels` (={base}) needs `network.discriminator` "
                 f"(={self.discriminator!r}) to be 'dcgan'; `network.channel_base` makes this one wider or narrower."
-            )
-        if not 0 < self.mapping_lr_multiplier < math.inf:
-            raise RecipeError(
-                f"`network.mapping_lr_multiplier` (={self.mapping_lr_multiplier}) must be greater than 0."
             )
 
     def dcgan_discriminator(self) -> dcgan.Config:

@@ -12,6 +12,7 @@ from training import recipe
 from training.errors import RecipeError
 from training.networks import NETWORKS, build_discriminator, cgan, dcgan, mlp, stylegan
 from training.networks.layers import Phase
+from training.validation import validated
 
 SMALL: dict[str, Any] = {
     "mlp": mlp.Config(latent_size=16, hidden_size=32),
@@ -49,6 +50,11 @@ RESOLUTIONS["stylegan-dcgan"] = RESOLUTIONS["dcgan"][1:]  # those that are power
 RESOLUTIONS["dcgan-patch"] = RESOLUTIONS["cgan-patch"] = (56, 64)
 RESOLUTIONS["stylegan-patch"] = (16, 64)
 CASES = [(name, r) for name in SMALL for r in RESOLUTIONS.get(name) or RESOLUTIONS[name.partition("-")[0]]]
+
+
+def config(family: Any, **fields: Any) -> Any:
+    """A configuration as a recipe gives it."""
+    return validated(family.Config, fields, "network")
 
 
 def build(name: str, resolution: int, channels: int = 3) -> tuple[Any, Any, Tensor | None]:
@@ -234,22 +240,31 @@ def test_dcgan_begins_with_weights_of_deviation_0_02():
             "`data.resolution` (=32) must be one of [56, 64, 128] for this network with `network.patch` 2.",
         ),
         (lambda: dcgan.Generator(dcgan.Config(patch=3), 28, 1), "`network.patch` (=3) must divide `data.resolution`"),
-        (lambda: stylegan.Config(patch=0), "`network.patch` (=0) must be at least 1."),
+        (lambda: config(stylegan, patch=0), "`network.patch` (=0) must be at least 1."),
         (lambda: stylegan.resolutions(28), "`data.resolution` divided by `network.patch` (=28) must be a power of two"),
-        (lambda: dcgan.Config(latent_size=0), "`network.latent_size` (=0) must be at least 1."),
-        (lambda: dcgan.Config(base_channels=-8), "`network.base_channels` (=-8) must be at least 1."),
+        (lambda: config(dcgan, latent_size=0), "`network.latent_size` (=0) must be at least 1."),
         (
-            lambda: dcgan.Config(minibatch_discrimination=-1),
+            lambda: config(dcgan, base_channels=-8),
+            "`network.base_channels` (=-8) must be at least 1.",
+        ),
+        (
+            lambda: config(dcgan, minibatch_discrimination=-1),
             "`network.minibatch_discrimination` (=-1) must be at least 0.",
         ),
         (
-            lambda: stylegan.Config(minibatch_discrimination=-1),
+            lambda: config(stylegan, minibatch_discrimination=-1),
             "`network.minibatch_discrimination` (=-1) must be at least 0.",
         ),
-        (lambda: dcgan.Config(dropout=1.0), "`network.dropout` (=1.0) must be at least 0 and less than 1."),
-        (lambda: mlp.Config(dropout=float("nan")), "`network.dropout` (=nan) must be at least 0 and less than 1."),
-        (lambda: cgan.Config(dropout=-0.1), "`network.dropout` (=-0.1) must be at least 0 and less than 1."),
-        (lambda: cgan.Config(embedding_size=0), "`network.embedding_size` (=0) must be at least 1."),
+        (lambda: config(dcgan, dropout=1.0), "`network.dropout` (=1.0) must be less than 1."),
+        (
+            lambda: config(mlp, dropout=float("nan")),
+            "`network.dropout` (=nan) must be a finite number.",
+        ),
+        (lambda: config(cgan, dropout=-0.1), "`network.dropout` (=-0.1) must be at least 0."),
+        (
+            lambda: config(cgan, embedding_size=0),
+            "`network.embedding_size` (=0) must be at least 1.",
+        ),
     ],
 )
 def test_what_no_network_can_be_is_refused_with_what_would_be_right(make: Callable[[], object], message: str):

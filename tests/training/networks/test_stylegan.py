@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from training.errors import RecipeError
 from training.networks import layers, stylegan
 from training.networks.layers import Phase
+from training.validation import validated
 
 
 def test_stylegan_lite_at_64_px_has_at_most_six_million_parameters():
@@ -163,11 +164,11 @@ def test_a_training_picture_is_the_synthesis_of_its_styles(style_generator: styl
         ({"mapping_layers": 0}, "`network.mapping_layers` (=0) must be at least 1."),
         ({"channel_max": 0}, "`network.channel_max` (=0) must be at least 1."),
         ({"mapping_lr_multiplier": 0.0}, "`network.mapping_lr_multiplier` (=0.0) must be greater than 0."),
-        ({"mapping_lr_multiplier": float("nan")}, "`network.mapping_lr_multiplier` (=nan) must be greater than 0."),
+        ({"mapping_lr_multiplier": float("nan")}, "`network.mapping_lr_multiplier` (=nan) must be a finite number."),
         ({"channel_base": 16}, "`network.channel_base` (=16) must be at least 32, the pixels."),
     ],
 )
 def test_a_configuration_that_makes_no_network_is_refused(fields: dict[str, Any], message: str):
     with pytest.raises(RecipeError) as error:
-        stylegan.Generator(stylegan.Config(**fields), 32, 3)
+        stylegan.Generator(validated(stylegan.Config, fields, "network"), 32, 3)
     assert str(error.value) == message
