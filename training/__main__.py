@@ -107,7 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics", help="those to measure, such as fid,kid (default: all that the data allow but fid_train)"
     )
     evaluate.add_argument("--inception", type=Path, help=INCEPTION_HELP)
-    evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
+    evaluate.add_argument(
+        "--digit-classifier",
+        "--judge",
+        dest="judge",
+        type=Path,
+        help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)",
+    )
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
     evaluate.set_defaults(command=_evaluate)
 
