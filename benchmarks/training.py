@@ -1,4 +1,4 @@
-"""Training speed: the loop of every DCGAN tutorial against `training.loop.trainer`, with the same networks, batch and data.
+"""Training speed: the loop of every DCGAN tutorial against `training.loop.trainer`, same networks, batch and data.
 
     python -m benchmarks.training --config dcgan-28 --threads 2
 

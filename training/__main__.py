@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--digit-classifier",
         "--judge",
-        dest="judge",
+        dest="classifier",
         type=Path,
         help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)",
     )
@@ -250,7 +250,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         reference=args.reference,
         inception=_inception(args),
         metrics=args.metrics.split(",") if args.metrics else None,
-        judge=args.judge or _found(args.data, "mnist-judge.onnx"),
+        classifier=args.classifier or _found(args.data, "mnist-judge.onnx"),
         device=_device(args.device),
     )
     for figure in figures:

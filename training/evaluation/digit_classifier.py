@@ -84,13 +84,13 @@ def _accuracies(predicted: np.ndarray, asked: np.ndarray | None) -> dict[str, fl
     return {"judge_accuracy": float(np.mean(predicted == asked)), "judge_worst_class": min(by_class.values())}
 
 
-def reads_digits(evaluation: Evaluation) -> bool:
-    """Whether there is a classifier, and the model makes digits of its size."""
-    return bool(evaluation.judge) and evaluation.resolution == SIZE and evaluation.name == "mnist"
+def reads_digits(evaluation: Evaluation, dataset: str = "mnist") -> bool:
+    """True where there is a classifier, and the model is one of this dataset at the classifier's size."""
+    return bool(evaluation.classifier) and evaluation.resolution == SIZE and evaluation.name == dataset
 
 
 METRIC = Metric(
     "judge",
-    lambda evaluation: accuracy(evaluation.runtime, evaluation.required_judge, PER_CLASS, evaluation.test),
+    lambda evaluation: accuracy(evaluation.runtime, evaluation.required_classifier, PER_CLASS, evaluation.test),
     needs=reads_digits,
 )

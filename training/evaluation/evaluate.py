@@ -54,7 +54,7 @@ def evaluate(
     samples: int = 10_000,
     reference: int = 10_000,
     inception: Path | None = None,
-    judge: Path | None = None,
+    classifier: Path | None = None,
     device: torch.device | str,
     metrics: Sequence[str] | None = None,
 ) -> list[Value]:
@@ -70,7 +70,7 @@ def evaluate(
         count=samples,
         reference=reference,
         inception_weights=inception,
-        judge=judge,
+        classifier=classifier,
         device=device,
     )
     known = {metric.name: metric for metric in METRICS if metric.needs(evaluation)}

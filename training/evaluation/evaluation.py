@@ -31,7 +31,7 @@ class Evaluation:
         count: int,
         reference: int,
         inception_weights: Path | None,
-        judge: Path | None = None,  # the digit classifier
+        classifier: Path | None = None,  # of digits, an ONNX file
         device: torch.device | str,
     ):
         for name, pictures in (("samples", count), ("reference", reference)):
@@ -39,7 +39,7 @@ class Evaluation:
                 raise TrainingError(f"`{name}` (={pictures}) must be at least {LEAST}.")
         self.runtime, self.model = runtime, runtime.model
         self.data_folder, self.count, self.reference = data_folder, count, reference
-        self.inception_weights, self.judge, self.device = inception_weights, judge, device
+        self.inception_weights, self.classifier, self.device = inception_weights, classifier, device
         recipe = self.model.document["training"]["recipe"]["data"]
         self.name, self.resolution, self.trained_on = recipe["name"], recipe["resolution"], recipe["count"]
         self.mirrored = recipe.get("horizontal_flips", False)
@@ -55,9 +55,9 @@ class Evaluation:
         return self._load("test", self.reference)
 
     @property
-    def required_judge(self) -> Path:
-        assert self.judge is not None  # a metric that needs it has asked before
-        return self.judge
+    def required_classifier(self) -> Path:
+        assert self.classifier is not None  # a metric that needs it has asked before
+        return self.classifier
 
     @property
     def extractor(self) -> str:

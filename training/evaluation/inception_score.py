@@ -64,7 +64,7 @@ METRIC = Metric(
     "inception_score",
     lambda evaluation: score(
         evaluation.runtime,
-        evaluation.required_judge,
+        evaluation.required_classifier,
         digit_classifier.PER_CLASS * len(digit_classifier.CLASSES),
         evaluation.test,
     ),

@@ -66,13 +66,11 @@ def count(runtime: Runtime, path: Path, n: int, real: Dataset) -> list[Value]:
 
 def measure(evaluation: Evaluation) -> list[Value]:
     real = loaders.load(evaluation.name, evaluation.data_folder, digit_classifier.SIZE, "test", SAMPLES)
-    return count(evaluation.runtime, evaluation.required_judge, SAMPLES, real)
+    return count(evaluation.runtime, evaluation.required_classifier, SAMPLES, real)
 
 
 METRIC = Metric(
     "modes",
     measure,
-    needs=lambda evaluation: (
-        bool(evaluation.judge) and evaluation.resolution == digit_classifier.SIZE and evaluation.name == "stacked-mnist"
-    ),
+    needs=lambda evaluation: digit_classifier.reads_digits(evaluation, "stacked-mnist"),
 )

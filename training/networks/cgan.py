@@ -38,7 +38,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.scale = nn.Embedding(classes, channels)
         self.bias = nn.Embedding(classes, channels)
-        # With scales of 1 and biases of 0 to begin with, a judge still read the classes at chance at 60 kimg.
+        # From scales of 1 and biases of 0 a digit classifier still read the classes at chance at 60 kimg.
         nn.init.normal_(self.scale.weight, 1.0, 0.5)
         nn.init.normal_(self.bias.weight, 0.0, 0.5)
 

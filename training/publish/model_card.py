@@ -261,7 +261,7 @@ def _shortcomings(metrics: Metrics) -> Iterator[str]:
             worst = min(by_class, key=lambda name: by_class[name] - real.get(name, 1))
             of_real = f" (of real ones {1 - real[worst]:.1%})" if worst in real else ""
             yield f"- Asked for {worst}, what it makes is read as something else in {1 - by_class[worst]:.1%}{of_real}."
-            break  # the judge knows better
+            break  # the digit classifier is the more accurate
     for styles in ("coarse", "middle", "fine"):
         if group := metrics.get(f"mixing_{styles}_share"):
             shares = {name: group["by_attribute"][name][side] for name, side in group["follows"].items()}

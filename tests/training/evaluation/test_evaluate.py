@@ -65,7 +65,7 @@ def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and
     model_folder: Path, data_folder: Path
 ):
     before = load_model(model_folder)
-    figures = evaluate(model_folder, data_folder, samples=60, reference=64, judge=JUDGE, device="cpu")
+    figures = evaluate(model_folder, data_folder, samples=60, reference=64, classifier=JUDGE, device="cpu")
     after = load_model(model_folder)  # still a valid model ...
     assert after.sha256 == before.sha256  # ... with the same files
     assert after.document["metrics"] == figures
@@ -132,7 +132,7 @@ def test_mirrored_copies_are_copies_where_the_model_saw_mirrored_pictures(tmp_pa
 
 def test_measures_may_be_named_and_the_others_stay_as_they_were(model_folder: Path, data_folder: Path):
     def run(**options: Any) -> dict[str, dict[str, Any]]:
-        evaluate(model_folder, data_folder, samples=20, reference=32, judge=JUDGE, device="cpu", **options)
+        evaluate(model_folder, data_folder, samples=20, reference=32, classifier=JUDGE, device="cpu", **options)
         return by_name(load_model(model_folder).document["metrics"])
 
     assert list(run(metrics=["precision_recall", "judge"])) == ["smallest_class_share", "precision", "recall"]
@@ -169,7 +169,7 @@ def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_se
     pictures = loaders.load("mnist", DATA, 28, count=40).images.numpy()
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder
-    figures = evaluate(folder, tmp_path / "mine.npz", samples=40, reference=40, judge=JUDGE, device="cpu")
+    figures = evaluate(folder, tmp_path / "mine.npz", samples=40, reference=40, classifier=JUDGE, device="cpu")
     names = ["fid", "kid", "precision", "recall", "realism", "one_nearest_neighbour", "ppl_z"]
     assert list(by_name(figures)) == names
     assert not any("floor" in figure for figure in figures)
@@ -216,7 +216,7 @@ def test_a_confusion_table_is_shown_with_its_classes(tmp_path: Path, data_folder
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == digit][:4] for digit in range(10)])
     folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digit_classifier.CLASSES).model.folder
-    (accuracy, _) = evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
+    (accuracy, _) = evaluate(folder, data_folder, reference=64, classifier=JUDGE, device="cpu", metrics=["judge"])
     rows = (folder / "README.md").read_text().splitlines()
     begin = rows.index("| asked \\ read | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |")
     shown = [[int(cell) for cell in row.split("|")[2:-1]] for row in rows[begin + 2 : begin + 12]]
@@ -247,7 +247,7 @@ def test_digits_that_are_misread_are_shown_with_what_was_read(tmp_path: Path, da
     assert train.labels is not None
     pictures = torch.cat([train.images[train.labels == (digit + 1) % 10][:4] for digit in range(10)])
     folder = memoriser(tmp_path / "memoriser", pictures.numpy(), "mnist", digit_classifier.CLASSES).model.folder
-    (accuracy, _) = evaluate(folder, data_folder, reference=64, judge=JUDGE, device="cpu", metrics=["judge"])
+    (accuracy, _) = evaluate(folder, data_folder, reference=64, classifier=JUDGE, device="cpu", metrics=["judge"])
     right = [each for each in accuracy["shown"] if each["read"] == str((each["label"] + 1) % 10)]
     assert len(accuracy["shown"]) == 20 and len(right) >= 18
     assert (folder / "misread.png").is_file()

@@ -49,6 +49,14 @@ def test_any_other_recipe_is_made_of_a_shipped_one(arguments: tuple[str, ...]):
     assert recipe.load(train[0], train[1:]) == wanted
 
 
+def test_a_run_whose_end_has_moved_is_made_again_with_the_end_it_found():
+    table = recipe.load("dcgan-mnist").as_dict()
+    schedule = {"total_kimg": 812.5, "decay_kimg": 400.0}
+    document = {"id": "dcgan-mnist", "training": {"recipe": table, "schedule": schedule, "device": "CPU"}}
+    train, _, _ = reproduce.commands(document, run="runs/00000-mine", compared=None)
+    assert shlex.split(train)[4:] == ["dcgan-mnist", "total_kimg=812.5", "optimizer.decay_kimg=400.0"]
+
+
 def test_own_pictures_are_asked_for_where_they_were_given():
     train, evaluate = made_by("dcgan-critters", "data.name=folder", "id=mine")
     assert train == ["dcgan-critters", "id=mine", "data.name=folder", "--data", "PICTURES"]
