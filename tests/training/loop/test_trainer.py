@@ -182,6 +182,19 @@ def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cach
     assert not torch.equal(runs[0].latent_source.get_state(), job.latent_source.get_state())
 
 
+def test_a_checkpoint_of_before_the_schedule_was_state_is_read(tmp_path: Path, cache: Path):
+    job = small_trainer("mlp-mnist", cache)
+    job.step()
+    before = checkpoint.capture(job) | {"watch": {"counts": {"fid_rising": 2}, "best_fid": 9.0}}
+    del before["schedule"]
+    checkpoint.save(tmp_path / "checkpoint.pt", before)
+    recipe, state = checkpoint.read_run(tmp_path / "checkpoint.pt")
+    resumed = Trainer(recipe, job.dataset, job.device)
+    assert checkpoint.restore(resumed, state)
+    assert resumed.schedule == (recipe.total_kimg, recipe.optimizer.decay_kimg)
+    assert state["collapse"]["best_fid"] == 9.0
+
+
 def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
     """Looks cost time in which a cluster may lose its patience, and a run that was stopped often would have more."""
     measured: list[float] = []
