@@ -1,4 +1,4 @@
-"""Training speed: the loop of every DCGAN tutorial against `training.trainer`, with the same networks, batch and data.
+"""Training speed: the loop of every DCGAN tutorial against `training.loop.trainer`, same networks, batch and data.
 
     python -m benchmarks.training --config dcgan-28 --threads 2
 
@@ -25,11 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import matrix_rate, memory_of_tree
 from benchmarks.plain_loop import PlainLoop
 from serving.engine.cpus import available_cpus
-from training import critters, data
-from training.precision import precision_on
-from training.provenance import describe_device
+from training.datasets import critters, loaders
+from training.loop.device import describe_device, precision_on
+from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
-from training.trainer import Trainer
 
 CRITTERS = 10_000  # pictures in the folder that the 64 px configurations read
 MAX_WORKERS = 16
@@ -94,7 +93,7 @@ def set_up(loop: str, job: Job) -> PlainLoop | Trainer:
     recipe, device = recipe_of(job.config), torch.device(job.device)
     if loop == "plain":
         return PlainLoop(recipe, job.folder, device, job.workers)
-    trainer = Trainer(recipe, data.load(recipe.data.name, job.folder, recipe.data.resolution), device)
+    trainer = Trainer(recipe, loaders.load(recipe.data.name, job.folder, recipe.data.resolution), device)
     if job.compile:
         trainer.generator.compile()
         trainer.discriminator.compile()

@@ -19,11 +19,12 @@ import torch
 from benchmarks import training as benchmark
 from benchmarks.machine import memory_of_tree
 from benchmarks.plain_loop import PlainLoop
-from training import data
+from training.datasets import loaders
+from training.datasets.transforms import to_unit
+from training.loop.device import precision_on
+from training.loop.trainer import Trainer
 from training.networks import dcgan
-from training.precision import precision_on
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 DATA = Path(__file__).with_name("data")
 CPU = torch.device("cpu")
@@ -109,13 +110,13 @@ def small(recipe: Recipe) -> Recipe:
 def test_both_loops_minimise_the_same_losses_step_after_step(monkeypatch: pytest.MonkeyPatch):
     """From the same weights, on the same pictures and latents, in float32."""
     recipe = small(benchmark.recipe_of("dcgan-28"))
-    trainer = Trainer(recipe, data.load("mnist", DATA, 28), CPU)
+    trainer = Trainer(recipe, loaders.load("mnist", DATA, 28), CPU)
     plain = PlainLoop(recipe, DATA, CPU, workers=0)
     for ours, theirs in ((trainer.generator, plain.generator), (trainer.discriminator, plain.discriminator)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
-    pictures = data.to_unit(trainer.images)
-    plain.batches = iter([pictures[trainer.order.batch(i * 64, 64)] for i in range(3)])
+    pictures = to_unit(trainer.images)
+    plain.batches = iter([pictures[trainer.sampler.batch(i * 64, 64)] for i in range(3)])
     z = torch.randn(64, recipe.network.latent_size)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: z)
     losses = []
@@ -130,7 +131,7 @@ def test_both_loops_minimise_the_same_losses_step_after_step(monkeypatch: pytest
 
 def test_the_tutorials_pictures_are_ours():
     recipe = small(benchmark.recipe_of("dcgan-28"))
-    ours = data.to_unit(data.load("mnist", DATA, 28).images)
+    ours = to_unit(loaders.load("mnist", DATA, 28).images)
     theirs = PlainLoop(recipe, DATA, CPU, workers=0).loader.dataset
     assert len(theirs) == len(ours)  # pyright: ignore[reportArgumentType]
     assert torch.allclose(theirs[3][0], ours[3], atol=1e-6)

@@ -13,8 +13,11 @@ from PIL import Image
 
 from serving.engine.repository import Model, load_model, load_repository
 from serving.engine.runtime import Runtime
-from training import card, data, evaluate, gallery, recipe, samples
-from training.monitor import read_lines
+from training import recipe
+from training.datasets import loaders
+from training.evaluation import digit_classifier, samples
+from training.monitoring.statistics import read_lines
+from training.publish import card_images, model_card
 
 ROOT = Path(__file__).parent.parent
 MODELS = load_repository(ROOT / "models")
@@ -40,7 +43,7 @@ def test_the_repository_is_small_enough_to_clone():
 
 
 def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Model):
-    assert (model.folder / "README.md").read_text() == card.render(model.folder)
+    assert (model.folder / "README.md").read_text() == model_card.render(model.folder)
     metrics: list[dict[str, Any]] = model.document["metrics"]
     assert "fid" in {metric["name"] for metric in metrics}
     assert all(metric["protocol"] and metric["samples"] > 0 for metric in metrics)
@@ -49,7 +52,7 @@ def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Mo
 def test_the_pictures_of_the_card_are_the_models(model: Model, tmp_path: Path):
     copy = tmp_path / model.id
     shutil.copytree(model.folder, copy, ignore=shutil.ignore_patterns("*.png"))
-    gallery.draw(Runtime(load_model(copy)))
+    card_images.draw(Runtime(load_model(copy)))
     made = sorted(path.name for path in copy.glob("*.png"))
     assert {"samples.png", "interpolation.png"} <= set(made)
     assert not model.style or {"mixing.png", "truncation.png"} <= set(made)
@@ -76,7 +79,7 @@ def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
 
 def test_the_run_was_to_its_end_and_a_snapshot_on_the_way_is_named(model: Model):
     total = model.document["training"]["recipe"]["total_kimg"]
-    record = read_lines(model.folder / gallery.RECORD)
+    record = read_lines(model.folder / card_images.RECORD)
     assert record[-1]["kimg"] >= total
     kimg = model.document["training"]["images_seen"] / 1000
     if kimg < total:
@@ -89,9 +92,9 @@ def test_the_readme_names_every_model_with_its_figures(model: Model):
     assert len(rows) == 1
     metrics = {metric["name"]: metric for metric in model.document["metrics"]}
     worst_class = next((name for name in ("judge_worst_class", "gan_test_worst_class") if name in metrics), None)
-    assert card.shown(metrics["fid"]) in rows[0]
+    assert model_card.shown(metrics["fid"]) in rows[0]
     assert worst_class or not model.classes
-    assert not worst_class or card.shown(metrics[worst_class]) in rows[0]
+    assert not worst_class or model_card.shown(metrics[worst_class]) in rows[0]
 
 
 FID = {  # what each must reach by so many pictures; of the last two, which fall short of theirs, what a successor must
@@ -127,7 +130,7 @@ def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
     digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
     assert digit_models
     for model in digit_models:
-        accuracy, _ = evaluate.judge_metrics(Runtime(model), JUDGE, per_class=200)
+        accuracy, _ = digit_classifier.accuracy(Runtime(model), JUDGE, per_class=200)
         assert min(accuracy["by_class"].values()) > 0.955, json.dumps(accuracy["by_class"])
         published = next(m for m in model.document["metrics"] if m["name"] == "judge_worst_class")
         assert published["value"] >= 0.985
@@ -139,7 +142,7 @@ def test_clothes_are_drawn_by_the_name_that_was_asked_for():
     What a better one reads, class by class, is the card's figure, which is held to what that reads of real pictures.
     """
     model = MODELS["dcgan-fashion"]
-    sets = [data.load("fashion-mnist", ROOT / "tests" / "data", 28, split) for split in ("train", "test")]
+    sets = [loaders.load("fashion-mnist", ROOT / "tests" / "data", 28, split) for split in ("train", "test")]
     assert all(each.classes == model.classes for each in sets)
     real = np.concatenate([each.images.numpy() for each in sets]).reshape(-1, 28 * 28).astype(float)
     truth = np.concatenate([each.labels.numpy() for each in sets if each.labels is not None])

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -140,6 +141,24 @@ def test_the_wheel_holds_both_packages_whole_and_nothing_else(wheel: zipfile.Zip
     assert packaged == {file.relative_to(ROOT).as_posix() for file in here if "__pycache__" not in file.parts}
     assert "serving/py.typed" in packaged
     assert any(re.fullmatch(r"training/recipes/.+\.toml", name) for name in packaged)
+
+
+def test_the_wheel_trains_where_the_user_stands(wheel: zipfile.ZipFile, tmp_path: Path):
+    """Its recipes travel with it; runs/ is made in the folder that the command is given in."""
+    wheel.extractall(tmp_path / "site")
+    (tmp_path / "work").mkdir()
+    run = ["train", "dcgan-mnist", "network.base_channels=8", "optimizer.batch=16", "total_kimg=0.032"]
+    options = ["optimizer.decay_kimg=0", "--data", str(ROOT / "tests" / "data"), "--threads", "1", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *run, *options],
+        cwd=tmp_path / "work",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "runs" / "00000-dcgan-mnist" / "checkpoint.pt").is_file()
 
 
 def test_the_wheel_carries_the_licence_and_the_version(wheel: zipfile.ZipFile):

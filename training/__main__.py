@@ -1,4 +1,4 @@
-"""Command line: train | series | report | export | evaluate | card | data | study."""
+"""Command line: train | series | report | export | evaluate | card | data."""
 
 import argparse
 import os
@@ -50,9 +50,7 @@ KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(
-        required=True, metavar="train | series | report | export | evaluate | card | data | study"
-    )
+    commands = parser.add_subparsers(required=True, metavar="train | series | report | export | evaluate | card | data")
 
     trains = argparse.ArgumentParser(add_help=False)
     trains.add_argument("--data", type=Path, help=DATA_HELP)
@@ -109,7 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics", help="those to measure, such as fid,kid (default: all that the data allow but fid_train)"
     )
     evaluate.add_argument("--inception", type=Path, help=INCEPTION_HELP)
-    evaluate.add_argument("--judge", type=Path, help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)")
+    evaluate.add_argument(
+        "--digit-classifier",
+        "--judge",
+        dest="classifier",
+        type=Path,
+        help="ONNX digit classifier (DATA/mnist-judge.onnx where it is)",
+    )
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
     evaluate.set_defaults(command=_evaluate)
 
@@ -126,25 +130,19 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--count", type=int, help="the first so many pictures")
     prepare.set_defaults(command=_data)
 
-    study = commands.add_parser("study", help="train every loss and stabiliser on small tasks, and compare")
-    study.add_argument("study", choices=["losses"], help="what is compared")
-    study.add_argument("--out", type=Path, default=Path("runs/study"), help="the study's folder (%(default)s)")
-    study.add_argument("--data", type=Path, default=Path("data"), help="data folder, with the judge (%(default)s)")
-    study.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"])
-    study.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
-    study.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
-    study.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (%(default)s)")
-    study.add_argument("--quick", action="store_true", help="runs of seconds, to see that all works")
-    study.set_defaults(command=_study)
     return parser
 
 
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from training import data, distributed, loop, monitor, recipe, run_state, trainer
+    from training import recipe
+    from training.datasets import loaders
     from training.errors import TrainingError
-    from training.pace import Pace
+    from training.loop import checkpoint, distributed, loop, schedule
+    from training.loop.time_budget import TimeBudget
+    from training.loop.trainer import Trainer
+    from training.monitoring import statistics
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -160,45 +158,47 @@ def _train(args: argparse.Namespace) -> int:
         path = args.resume / "checkpoint.pt"
         if not path.is_file():
             raise recipe.RecipeError(f"{args.resume} holds no checkpoint.pt: nothing was saved there yet.")
-        chosen, state = run_state.read(path)
-        chosen = recipe.with_end(chosen, overrides, state["images_seen"] / 1000)
+        chosen, state = checkpoint.read_run(path)
     else:
         assert name is not None  # one of the two is given
         chosen = recipe.load(name, overrides)
-    pace = None if args.minutes is None else Pace(chosen, args.minutes)
+    budget = None if args.minutes is None else TimeBudget(chosen, args.minutes)
     source = (chosen.data.name, args.data, chosen.data.resolution)
     if args.dry_run:
-        from training.dry_run import describe
+        from training.loop.dry_run import describe
 
-        print(describe(chosen, data.extent(*source, count=chosen.data.count)))
+        print(describe(chosen, loaders.extent(*source, count=chosen.data.count), _device(args.device)))
         return 0
-    if pace and state is None:
-        chosen = pace.begin(chosen)
     processes, device = distributed.launch(_device(args.device), args.devices)
     with processes.in_turn():  # what the first downloads or renders, the others find
-        dataset = data.load(*source, count=chosen.data.count)
+        dataset = loaders.load(*source, count=chosen.data.count)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
-        from training.probe import FidProbe
+        from training.evaluation.fid_kid import RunFid
 
-        fid = FidProbe(chosen, args.data, _inception(args), device)
-    job = trainer.Trainer(chosen, dataset, device, processes)
-    exact = run_state.restore(job, state) if state else True
-    folder = processes.same(str(args.resume or (processes.first and monitor.new_run(args.runs, chosen))))
+        fid = RunFid(chosen, args.data, _inception(args), device)
+    job = Trainer(chosen, dataset, device, processes)
+    exact = True
+    if state:
+        exact = checkpoint.restore(job, state)
+        job.move_end(schedule.moved(chosen, job.schedule, overrides, job.kimg))
+    elif budget:
+        job.move_end(budget.begin())
+    folder = processes.same(str(args.resume or (processes.first and statistics.new_run(args.runs, chosen))))
     if processes.first:
         if args.resume:
-            monitor.write_options(args.resume, chosen)
-        print(f"{folder}: {chosen.name}, {len(dataset)} pictures, {job.where}", flush=True)
+            statistics.write_options(args.resume, chosen, job.schedule._asdict())
+        print(f"{folder}: {chosen.name}, {len(dataset)} images, {job.where}", flush=True)
         if job.precision != chosen.precision:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
         if not exact:
             print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
     try:
         ticks = {"tick_kimg": args.tick_kimg, "checkpoint_seconds": args.checkpoint_seconds}
-        loop.run(job, Path(folder), **ticks, fid=fid, pace=pace)
+        loop.run(job, Path(folder), **ticks, fid=fid, time_budget=budget)
     except loop.Interrupted as stop:
         if processes.first:
-            print(f"{stop}: saved at {job.kimg:.1f} kimg; go on with: {_resuming(args, folder)}")
+            print(f"{stop}: saved at {job.kimg:.1f} kimg; resume with: {_resuming(args, folder)}")
         return 128 + stop.signum
     if processes.first:
         print(f"finished at {job.kimg:.1f} kimg; export with: {_python()} -m training export {folder}")
@@ -227,21 +227,21 @@ def _series(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from training.report import report
+    from training.monitoring.report import report
 
     print(f"written: {report(args.run)}")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    from training.export import export
+    from training.publish.export import export
 
     print(f"written: {export(args.run, args.models)}")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from training.evaluate import evaluate
+    from training.evaluation.evaluate import evaluate
 
     figures = evaluate(
         args.model,
@@ -250,7 +250,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         reference=args.reference,
         inception=_inception(args),
         metrics=args.metrics.split(",") if args.metrics else None,
-        judge=args.judge or _found(args.data, "mnist-judge.onnx"),
+        classifier=args.classifier or _found(args.data, "mnist-judge.onnx"),
         device=_device(args.device),
     )
     for figure in figures:
@@ -259,22 +259,22 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _card(args: argparse.Namespace) -> int:
-    from training import card, gallery
-    from training.report import record
+    from training.monitoring.report import record
+    from training.publish import card_images, model_card
 
     if args.run:
         record.read(args.run)  # or says what is wrong with it
-        gallery.keep_record(args.run, args.model)
-    card.write(args.model)
+        card_images.keep_record(args.run, args.model)
+    model_card.write(args.model)
     print(f"written: {args.model / 'README.md'}")
     return 0
 
 
 def _data(args: argparse.Namespace) -> int:
-    from training import data
+    from training.datasets import loaders
 
     size = args.resolution or {"cifar10": 32, "critters": 64, "folder": 64, "npz": 64}.get(args.name, 28)
-    dataset = data.load(args.name, args.data, size, args.split, args.count)
+    dataset = loaders.load(args.name, args.data, size, args.split, args.count)
     channels, height, width = dataset.images.shape[1:]
     shape = f"{len(dataset):,} pictures, {channels} x {height} x {width}"
     print(f"{dataset.source.name}, {dataset.split}: {shape}, in {args.data}; {dataset.source.licence}")
@@ -286,12 +286,6 @@ def _data(args: argparse.Namespace) -> int:
         few = len(counts) <= 20
         print(f"{len(counts)} classes" + (f": {shown}" if few else f", {min(counts)} to {max(counts)} pictures each"))
     return 0
-
-
-def _study(args: argparse.Namespace) -> int:
-    from training.study.command import run
-
-    return run(args)
 
 
 def _inception(args: argparse.Namespace) -> Path | None:

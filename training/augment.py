@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.recipe import Stabilizer
-
 
 def diff_augment(images: Tensor, policy: Sequence[str]) -> Tensor:
     """DiffAugment (Zhao et al. 2020): `color`, `translation` and `cutout`, in the order of `policy`.
@@ -76,10 +74,3 @@ POLICIES = {"color": color, "translation": translation, "cutout": cutout}
 def input_noise(images: Tensor, std: float) -> Tensor:
     """Normal noise on every value ("instance noise", Sonderby et al. 2017); none at `std` 0."""
     return images + std * torch.randn_like(images) if std else images
-
-
-def input_noise_std(stabilizer: Stabilizer, images_seen: int) -> float:
-    """`input_noise`, falling linearly to 0 in `input_noise_kimg`, or staying where that is 0."""
-    if not stabilizer.input_noise_kimg:
-        return stabilizer.input_noise
-    return stabilizer.input_noise * max(0.0, 1 - images_seen / 1000 / stabilizer.input_noise_kimg)

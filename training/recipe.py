@@ -9,80 +9,95 @@ import hashlib
 import json
 import re
 import tomllib
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from serving.engine.model_json import ID, ID_RULE
 from training.errors import RecipeError
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
-from training.precision import Precision
+from training.validation import (
+    CHECKED,
+    Count,
+    CountOrNone,
+    Flag,
+    Fraction,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Whole,
+    validated,
+)  # fmt: skip
 
 FOLDER = Path(__file__).with_name("recipes")
 
+Precision = Literal["float32", "bfloat16"]
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Data:
     name: str = "mnist"  # one of training.data.NAMES
-    resolution: int = 28
-    count: int | None = None  # so many of the pictures, the first where there is an order; None: all
-    horizontal_flips: bool = False  # each picture is mirrored half of the times it is seen
+    resolution: Whole = 28
+    count: Whole | None = None  # so many of the pictures, the first where there is an order; None: all
+    horizontal_flips: Flag = False  # each picture is mirrored half of the times it is seen
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Optimizer:
     """Adam for both networks (Kingma and Ba 2015). Two rates that differ are TTUR (Heusel et al. 2017)."""
 
-    batch: int = 64  # over all processes
-    generator_lr: float = 2e-4  # Radford et al. 2016, section 3
-    discriminator_lr: float = 2e-4
-    discriminator_steps: int = 1  # for each of the generator's; a critic wants 5 (Arjovsky et al. 2017, algorithm 1)
-    beta1: float = 0.5  # Radford et al. 2016, section 3
-    beta2: float = 0.999
-    decay_kimg: float = 0.0  # both rates fall linearly to zero over the last so many kimg
+    batch: Annotated[Whole, Field(ge=2)] = 64  # over all processes
+    generator_lr: Positive = 2e-4  # Radford et al. 2016, section 3
+    discriminator_lr: Positive = 2e-4
+    discriminator_steps: Count = 1  # for each of the generator's; a critic wants 5 (Arjovsky et al. 2017, algorithm 1)
+    beta1: Fraction = 0.5  # Radford et al. 2016, section 3
+    beta2: Fraction = 0.999
+    decay_kimg: NotNegative = 0.0  # both rates decay linearly to 0 over the last so many kimg
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Penalty:
     """What holds a network's gradients, each with its weight; 0: none."""
 
-    r1_gamma: float = 0.0  # of D at real pictures (Mescheder et al. 2018)
-    r1_interval: int = 1  # steps between two evaluations, the weight multiplied to match (Karras et al. 2020, B)
-    r2_gamma: float = 0.0  # of D at generated pictures, at every step
-    wgan_gp: float = 0.0  # of D between the two, at every step; 10 in Gulrajani et al. 2017
-    weight_clip: float = 0.0  # every weight of D stays within +- this; 0.01 in Arjovsky et al. 2017
-    path_length: float = 0.0  # of G, style families only; 2 in Karras et al. 2020
-    path_length_interval: int = 4  # as r1_interval
+    r1_gamma: NotNegative = 0.0  # of D at real pictures (Mescheder et al. 2018)
+    r1_interval: Count = 1  # steps between two evaluations, the weight multiplied to match (Karras et al. 2020, B)
+    r2_gamma: NotNegative = 0.0  # of D at generated pictures, at every step
+    wgan_gp: NotNegative = 0.0  # of D between the two, at every step; 10 in Gulrajani et al. 2017
+    weight_clip: NotNegative = 0.0  # every weight of D stays within +- this; 0.01 in Arjovsky et al. 2017
+    path_length: NotNegative = 0.0  # of G, style families only; 2 in Karras et al. 2020
+    path_length_interval: Count = 4  # as r1_interval
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Stabilizer:
     """What keeps the two networks in balance or the samples apart; the defaults are none of it."""
 
     # What D should say of a real picture, drawn uniformly: [0.9, 0.9] is one-sided label smoothing (Salimans et al.
     # 2016, section 3.4), [0.7, 1.2] its noisy form.
-    real_target: tuple[float, ...] = (1.0, 1.0)
-    feature_matching: float = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
-    mode_seeking: float = 0.0  # weight; 1 in Mao et al. 2019
+    real_target: tuple[Number, ...] = (1.0, 1.0)
+    feature_matching: Share = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
+    mode_seeking: NotNegative = 0.0  # weight; 1 in Mao et al. 2019
     # Share of real pictures with another's class in what D is to refuse; 0.5 in Reed et al. 2016; family 'cgan' only.
-    mismatched_labels: float = 0.0
-    unrolled_steps: int = 0  # of D, that G looks ahead (Metz et al. 2017)
-    discriminators: int = 1  # that G faces at once (Durugkar et al. 2017)
+    mismatched_labels: Fraction = 0.0
+    unrolled_steps: CountOrNone = 0  # of D, that G looks ahead (Metz et al. 2017)
+    discriminators: Count = 1  # that G faces at once (Durugkar et al. 2017)
     diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()  # Zhao et al. 2020
-    input_noise: float = 0.0  # standard deviation of noise on all that D sees (Sonderby et al. 2017) ...
-    input_noise_kimg: float = 0.0  # ... that falls linearly to none in so many kimg; 0: stays
+    input_noise: NotNegative = 0.0  # standard deviation of noise on all that D sees (Sonderby et al. 2017) ...
+    input_noise_kimg: NotNegative = 0.0  # ... that falls linearly to none in so many kimg; 0: stays
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Growing:
     """Progressive growing (Karras et al. 2018): each resolution is faded in, then trained."""
 
-    start: int = 8  # first resolution
-    stable_kimg: tuple[float, ...] = ()  # for each resolution but the last, from `start` up, once it is whole
-    fade_kimg: float = 0.0  # of every resolution but the first
+    start: Whole = 8  # first resolution
+    stable_kimg: tuple[NotNegative, ...] = ()  # for each resolution but the last, from `start` up, once it is whole
+    fade_kimg: NotNegative = 0.0  # of every resolution but the first
 
     @property
     def whole_kimg(self) -> float:
@@ -90,32 +105,32 @@ class Growing:
         return sum(self.stable_kimg) + len(self.stable_kimg) * self.fade_kimg
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Monitoring:
     """What a run looks at in itself, and what it does about it."""
 
-    snapshot_kimg: float = 50.0  # between two snapshots, each with a grid and a look for collapse
-    keep_snapshots: int = 20  # the last so many, and the best
-    fid_kimg: float = 0.0  # between two measurements of FID; 0: never
-    fid_pictures: int = 1000
-    patience: int = 3  # alarms of FID after so many measurements that are worse than the best
+    snapshot_kimg: Positive = 50.0  # between two snapshots, each with a grid and a look for collapse
+    keep_snapshots: Count = 20  # the last so many, and the best
+    fid_kimg: NotNegative = 0.0  # between two measurements of FID; 0: never
+    fid_pictures: Whole = 1000
+    patience: Count = 3  # alarms of FID after so many measurements that are worse than the best
     on_alarm: Literal["continue", "stop"] = "continue"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Recipe:
     id: str  # of the model, and its folder's name
     name: str  # for people
     family: Literal["mlp", "dcgan", "cgan", "stylegan"]
-    total_kimg: float  # thousands of real pictures shown
-    seed: int = 0
+    total_kimg: Positive  # thousands of real pictures shown
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     loss: Literal["minimax", "non_saturating", "wasserstein", "least_squares", "hinge", "relativistic"] = (
         "non_saturating"
     )
     # of convolutions and products; weights are always float32, and so is all where the device has no bfloat16
     precision: Precision = "float32"
-    ema_half_life_kimg: float = 10.0
-    style_mixing: float = 0.0  # probability that a generated picture has two styles
+    ema_half_life_kimg: Positive = 10.0
+    style_mixing: Share = 0.0  # probability that a generated picture has two styles
     data: Data = field(default_factory=Data)
     network: NetworkConfig = field(default_factory=dcgan.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -127,50 +142,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(ID, self.id):
             raise RecipeError(f"`id` (={self.id!r}) must be {ID_RULE}: a model repository takes no other.")
-        positive = {
-            "total_kimg": self.total_kimg,
-            "optimizer.generator_lr": self.optimizer.generator_lr,
-            "optimizer.discriminator_lr": self.optimizer.discriminator_lr,
-            "optimizer.discriminator_steps": self.optimizer.discriminator_steps,
-            "penalty.r1_interval": self.penalty.r1_interval,
-            "penalty.path_length_interval": self.penalty.path_length_interval,
-            "stabilizer.discriminators": self.stabilizer.discriminators,
-            "ema_half_life_kimg": self.ema_half_life_kimg,
-            "monitoring.snapshot_kimg": self.monitoring.snapshot_kimg,
-            "monitoring.keep_snapshots": self.monitoring.keep_snapshots,
-            "monitoring.patience": self.monitoring.patience,
-        }
-        for name, value in positive.items():
-            if not 0 < value < float("inf"):
-                raise RecipeError(f"`{name}` (={value}) must be greater than 0.")
-        weights = {"optimizer.decay_kimg": self.optimizer.decay_kimg, "monitoring.fid_kimg": self.monitoring.fid_kimg}
-        for part in ("penalty", "stabilizer"):
-            weights |= {f"{part}.{k}": v for k, v in vars(getattr(self, part)).items() if isinstance(v, float | int)}
-        for name, value in weights.items():
-            if not 0 <= value < float("inf"):
-                raise RecipeError(f"`{name}` (={value}) must be finite and not negative.")
-        if self.optimizer.batch < 2:
-            raise RecipeError(f"`optimizer.batch` (={self.optimizer.batch}) must be at least 2.")
         if self.optimizer.decay_kimg > self.total_kimg:
             raise RecipeError(
                 f"`optimizer.decay_kimg` (={self.optimizer.decay_kimg:g}) must be at most `total_kimg` "
-                f"(={self.total_kimg:g}): it is the last part of a run, over which its rates fall."
+                f"(={self.total_kimg:g}): it is the last part of a run, over which its rates decay."
             )
-        if not 0 <= self.seed < 2**32:
-            raise RecipeError(f"`seed` (={self.seed}) must be between 0 and 4294967295.")
-        for name, share in (
-            ("style_mixing", self.style_mixing),
-            ("stabilizer.feature_matching", self.stabilizer.feature_matching),
-        ):
-            if not 0 <= share <= 1:
-                raise RecipeError(f"`{name}` (={share}) must be between 0 and 1.")
-        for name, part in (
-            ("optimizer.beta1", self.optimizer.beta1),
-            ("optimizer.beta2", self.optimizer.beta2),
-            ("stabilizer.mismatched_labels", self.stabilizer.mismatched_labels),
-        ):
-            if not 0 <= part < 1:
-                raise RecipeError(f"`{name}` (={part}) must be at least 0 and less than 1.")
         self._check_axes()
 
     def _check_axes(self) -> None:
@@ -215,8 +191,6 @@ class Recipe:
                 f"`growing.stable_kimg` (={list(stable)}) must have one entry for each resolution from {start} px to "
                 f"before {resolution} px: {steps}."
             )
-        if not all(0 <= kimg < float("inf") for kimg in (*stable, growing.fade_kimg)):
-            raise RecipeError("`growing.stable_kimg` and `growing.fade_kimg` must be finite and not negative.")
         if growing.whole_kimg > self.total_kimg:
             raise RecipeError(
                 f"`total_kimg` (={self.total_kimg:g}) must be at least {growing.whole_kimg:g}, where `growing` ends."
@@ -249,36 +223,12 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     return from_dict(table)
 
 
-def with_end(recipe: Recipe, overrides: list[str], kimg: float) -> Recipe:
-    """The recipe of a run that is at `kimg`, with another `total_kimg` or `optimizer.decay_kimg`.
-
-    Only while the run is what it would have been by the new recipe from its start: before the learning rates fall, by
-    the old one and by the new one. Raises RecipeError.
-    """
+def overridden(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return the recipe with `field=value` overrides applied. Raises RecipeError."""
     table = recipe.as_dict()
     for override in overrides:
         _override(table, override)
-    changed = from_dict(table)
-    if changed == recipe:
-        return recipe
-    if not same_but_end(recipe, changed):
-        raise RecipeError("of a resumed run only `total_kimg` and `optimizer.decay_kimg` can change.")
-    if kimg > changed.total_kimg:
-        raise RecipeError(f"`total_kimg` (={changed.total_kimg:g}) must be at least {kimg:g}, where the run is.")
-    for its in (recipe, changed):
-        total, decay = its.total_kimg, its.optimizer.decay_kimg
-        if decay and kimg > total - decay:
-            raise RecipeError(
-                f"the run is at {kimg:.1f} kimg, which with `total_kimg` (={total:g}) and `optimizer.decay_kimg` "
-                f"(={decay:g}) is after {total - decay:g}, where its rates begin to fall: its end can no longer change."
-            )
-    return changed
-
-
-def same_but_end(one: Recipe, other: Recipe) -> bool:
-    """Whether they differ in `total_kimg` and `optimizer.decay_kimg` at most."""
-    optimizer = dataclasses.replace(other.optimizer, decay_kimg=one.optimizer.decay_kimg)
-    return dataclasses.replace(other, total_kimg=one.total_kimg, optimizer=optimizer) == one
+    return from_dict(table)
 
 
 def from_dict(table: dict[str, Any]) -> Recipe:
@@ -286,7 +236,8 @@ def from_dict(table: dict[str, Any]) -> Recipe:
     family = table.get("family")
     if family not in NETWORKS:
         raise RecipeError(f"`family` (={family!r}) must be one of {', '.join(NETWORKS)}.")
-    return _build(Recipe, table, "", {"network": NETWORKS[family].Config})
+    network = validated(NETWORKS[family].Config, table.get("network", {}), "network")
+    return validated(Recipe, table | {"network": network})
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -303,47 +254,3 @@ def _override(table: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"override {override!r}: `{parent}` is a value, not a table.")
     table[last] = value
-
-
-def _build(cls: type, table: Any, path: str, classes: dict[str, type]) -> Any:
-    """A dataclass from a table: unknown fields, missing ones and wrong types are refused by name."""
-    if not isinstance(table, dict):
-        raise RecipeError(f"`{path.rstrip('.')}` (={table!r}) must be a table.")
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(table.keys() - hints.keys()):
-        raise RecipeError(f"unknown field `{path}{unknown[0]}`; known here: {', '.join(sorted(hints))}.")
-    try:
-        return cls(
-            **{name: _value(classes.get(name, hints[name]), value, f"{path}{name}") for name, value in table.items()}
-        )
-    except TypeError as error:
-        missing = [
-            f.name
-            for f in dataclasses.fields(cls)
-            if f.name not in table and f.default is f.default_factory is dataclasses.MISSING
-        ]
-        raise RecipeError(f"missing field: `{path}{missing[0]}`." if missing else str(error)) from error
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    options = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = [option for option in options if option is not types.NoneType]
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, f"{path}.", {})
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        if value not in options:
-            raise RecipeError(f"`{path}` (={value!r}) must be one of {', '.join(map(repr, options))}.")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise RecipeError(f"`{path}` (={value!r}) must be a list.")
-        return tuple(_value(options[0], item, path) for item in value)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"`{path}` (={value!r}) must be of type {hint.__name__}.")
-    return value

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from training import recipe, run_state
+from training import recipe
 from training.errors import RecipeError, TrainingError
-from training.pace import Pace
+from training.loop import checkpoint
+from training.loop.time_budget import TimeBudget
 from training.recipe import Recipe
 
 SHARED = ("data", "device", "threads", "inception")  # options of `train` that all runs have
@@ -66,7 +67,7 @@ def part(word: str) -> Part:
         minutes = float(text)
     except ValueError:
         raise RecipeError(f"{word!r} must be recipe or recipe=minutes, such as {name}=2.5.") from None
-    Pace(chosen, minutes)  # or it says why that cannot be
+    TimeBudget(chosen, minutes)  # or it says why that cannot be
     return Part(name, chosen, minutes)
 
 
@@ -99,10 +100,10 @@ def _last_run(runs: Path, chosen: Recipe) -> tuple[Path | None, bool]:
     if not checkpoints:
         return None, False
     folder = checkpoints[-1].parent
-    known, state = run_state.read(checkpoints[-1])
-    if not recipe.same_but_end(known, chosen):
+    known, state = checkpoint.read_run(checkpoints[-1])
+    if known != chosen:
         raise RecipeError(f"{folder} began with other values than the recipe's: give another `--out`.")
-    return folder, state["images_seen"] >= 1000 * known.total_kimg
+    return folder, state["images_seen"] >= 1000 * state["schedule"]["total_kimg"]
 
 
 class _Commands:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from training import data, recipe
+from training import recipe
+from training.datasets import loaders
+from training.loop.trainer import Trainer
 from training.recipe import Recipe
-from training.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
 COMMON = ["optimizer.batch=16", "precision=float32", "seed=5", "monitoring.snapshot_kimg=0.16"]
@@ -55,5 +56,5 @@ def small_trainer(name: str, cache: Path, *overrides: str, device: str = "cpu") 
     """A run that has not begun; `cache` receives what is rendered."""
     chosen = small_recipe(name, *overrides)
     folder = DATA if chosen.data.name == "mnist" else cache
-    dataset = data.load(chosen.data.name, folder, chosen.data.resolution, count=chosen.data.count)
+    dataset = loaders.load(chosen.data.name, folder, chosen.data.resolution, count=chosen.data.count)
     return Trainer(chosen, dataset, torch.device(device))

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import augment
-from training.recipe import Stabilizer
 from training.regularizers import gradient_penalty
 
 ALL = ("color", "translation", "cutout")
@@ -148,11 +147,3 @@ def test_input_noise_is_normal_and_of_its_standard_deviation():
     assert noise.abs().gt(0.4).float().mean().item() == pytest.approx(0.0455, abs=0.004)  # past two deviations
     assert augment.input_noise(images, 0.0) is images
     assert augment.input_noise(images.bfloat16(), 0.2).dtype == torch.bfloat16
-
-
-def test_input_noise_falls_linearly_to_none_or_stays():
-    falling = Stabilizer(input_noise=0.2, input_noise_kimg=40.0)
-    found = [augment.input_noise_std(falling, kimg * 1000) for kimg in (0, 10, 20, 40, 400)]
-    assert found == pytest.approx([0.2, 0.15, 0.1, 0.0, 0.0])
-    assert augment.input_noise_std(Stabilizer(input_noise=0.2), 10**9) == 0.2
-    assert augment.input_noise_std(Stabilizer(), 0) == 0.0

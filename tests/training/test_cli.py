@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from small import COMMON, DATA, OVERRIDES
-from training import checkpoint
 from training.__main__ import main
+from training.loop import checkpoint
 
 RECIPE = ["dcgan-mnist", *OVERRIDES["dcgan-mnist"], *COMMON, "optimizer.decay_kimg=0"]
 
@@ -27,14 +27,14 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
     process = subprocess.Popen([*command, *RECIPE, "total_kimg=1000", *folders], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert "00000-dcgan-mnist: DCGAN, MNIST digits, 256 pictures, CPU" in line or "CUDA" in line
+    assert "00000-dcgan-mnist: DCGAN, MNIST digits, 256 images, CPU" in line or "CUDA" in line
     process.stdout.readline()  # the first tick
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
     run = tmp_path / "runs" / "00000-dcgan-mnist"
-    assert f"SIGINT: saved at {rest.split('saved at ')[1].split()[0]} kimg; go on with: " in rest
-    named = rest.rstrip().split("go on with: ")[1]
+    assert f"SIGINT: saved at {rest.split('saved at ')[1].split()[0]} kimg; resume with: " in rest
+    named = rest.rstrip().split("resume with: ")[1]
     resume = f"python -m training train --resume {run} --data {DATA} --threads 1 --tick-kimg 0.1"
     assert named.removeprefix(".venv/bin/") == resume
 
@@ -55,7 +55,8 @@ def test_train_stop_resume_and_export_from_the_command_line(tmp_path: Path):
         [*command, "--resume", str(run), end, *options], stdout=subprocess.PIPE, text=True, check=True
     )
     assert f"finished at {int(ticks[-1]) + 1}.0 kimg" in said.stdout
-    assert json.loads((run / "options.json").read_text())["total_kimg"] == int(ticks[-1]) + 1
+    options = json.loads((run / "options.json").read_text())
+    assert options["total_kimg"] == 1000 and options["schedule"]["total_kimg"] == int(ticks[-1]) + 1
 
     assert main(["export", str(run), "--models", str(tmp_path / "models")]) == 0
     assert (tmp_path / "models" / "dcgan-mnist" / "generator.onnx").is_file()
@@ -65,7 +66,7 @@ def test_a_dry_run_takes_no_data_and_writes_nothing(tmp_path: Path, capsys: pyte
     folders = ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
     assert main(["train", "dcgan-cifar10", "--dry-run", *folders]) == 0
     said = capsys.readouterr().out
-    assert "3 x 32 x 32, batch " in said and "data: 50,000 pictures" in said
+    assert "3 x 32 x 32, batch " in said and "data: 50,000 images" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -131,7 +132,7 @@ def test_help_needs_no_torch_and_no_second():
     began = time.perf_counter()
     code = "import sys; sys.modules['torch'] = None; from training.__main__ import main; main(['--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "train | series | report | export | evaluate | card | data | study" in done.stdout
+    assert done.returncode == 0 and "train | series | report | export | evaluate | card | data" in done.stdout
     assert time.perf_counter() - began < 10
 
 
@@ -142,7 +143,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, capsys: pytest.Cap
     begin = ["train", *RECIPE, "data.name=npz", "total_kimg=0.016", "--runs", str(tmp_path / "runs")]
     assert main([*begin, "--data", str(tmp_path / "begun.npz")]) == 0
     resume = ["train", "--resume", str(tmp_path / "runs" / "00000-dcgan-mnist"), "--data"]
-    for name, what in (("fewer", "pictures were 40, and here are 32"), ("colours", "channels were 1, and here are 3")):
+    for name, what in (("fewer", "images were 40, and here are 32"), ("colours", "channels were 1, and here are 3")):
         capsys.readouterr()
         assert main([*resume, str(tmp_path / f"{name}.npz")]) == 1
         assert f"error: the run began with other data: its {what}." in capsys.readouterr().err
@@ -161,7 +162,7 @@ def test_what_measures_fid_draws_none_of_the_runs_random_numbers(tmp_path: Path,
             def __call__(self, pictures: np.ndarray) -> float:
                 return 1.0
 
-        monkeypatch.setattr("training.probe.FidProbe", Probe)
+        monkeypatch.setattr("training.evaluation.fid_kid.RunFid", Probe)
         folder = tmp_path / str(draws)
         command = ["train", *RECIPE, "network.dropout=0.5", "total_kimg=0.032", "monitoring.fid_kimg=0.016"]
         assert main([*command, "--data", str(DATA), "--runs", str(folder)]) == 0

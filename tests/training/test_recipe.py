@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training import data, recipe
+from training import recipe
+from training.datasets import loaders
 from training.errors import RecipeError
 
 
@@ -19,7 +20,7 @@ def refusal(name: str, *overrides: str) -> str:
 def test_every_shipped_recipe_is_read_and_names_itself(name: str):
     loaded = recipe.load(name)
     assert loaded.id == name
-    assert loaded.data.name in data.NAMES
+    assert loaded.data.name in loaders.NAMES
     assert recipe.from_dict(loaded.as_dict()) == loaded  # what a checkpoint holds is the recipe
 
 
@@ -27,37 +28,40 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
     ("override", "message"),
     [
         ("optimizer.batch=1", "`optimizer.batch` (=1) must be at least 2."),
-        ("optimizer.batch=many", "`optimizer.batch` (='many') must be of type int."),
-        ("optimizer.bach=64", "unknown field `optimizer.bach`"),
-        ("total_kimg=nan", "`total_kimg` (=nan) must be greater than 0."),
-        ("total_kimg=-1", "`total_kimg` (=-1.0) must be greater than 0."),
-        ("precision=fp16", "`precision` (='fp16') must be one of 'float32', 'bfloat16'."),
+        ("optimizer.batch=many", "`optimizer.batch` (='many') must be a valid integer."),
+        ("optimizer.batch=64.0", "`optimizer.batch` (=64.0) must be a valid integer."),
+        ("total_kimg='5'", "`total_kimg` (='5') must be a valid number."),
+        ("data.horizontal_flips=1", "`data.horizontal_flips` (=1) must be a valid boolean."),
+        ("optimizer.bach=64", "unknown field `optimizer.bach`; known here: batch, beta1, beta2, decay_kimg, "),
+        ("total_kimg=nan", "`total_kimg` (=nan) must be a finite number."),
+        ("total_kimg=-1", "`total_kimg` (=-1) must be greater than 0."),
+        ("precision=fp16", "`precision` (='fp16') must be 'float32' or 'bfloat16'."),
         ("family=vae", "`family` (='vae') must be one of mlp, dcgan, cgan, stylegan."),
         ("network.base_channels=0", "`network.base_channels` (=0) must be at least 1."),
         ("style_mixing=0.5", "`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'."),
         ("penalty.path_length=2", "`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'."),
-        ("penalty.r1_gamma=-1", "`penalty.r1_gamma` (=-1.0) must be finite and not negative."),
-        ("penalty.r1_interval=0", "`penalty.r1_interval` (=0) must be greater than 0."),
-        ("optimizer.discriminator_steps=0", "`optimizer.discriminator_steps` (=0) must be greater than 0."),
-        ("stabilizer.input_noise=inf", "`stabilizer.input_noise` (=inf) must be finite and not negative."),
-        ("stabilizer.feature_matching=1.5", "`stabilizer.feature_matching` (=1.5) must be between 0 and 1."),
+        ("penalty.r1_gamma=-1", "`penalty.r1_gamma` (=-1) must be at least 0."),
+        ("penalty.r1_interval=0", "`penalty.r1_interval` (=0) must be at least 1."),
+        ("optimizer.discriminator_steps=0", "`optimizer.discriminator_steps` (=0) must be at least 1."),
+        ("stabilizer.input_noise=inf", "`stabilizer.input_noise` (=inf) must be a finite number."),
+        ("stabilizer.feature_matching=1.5", "`stabilizer.feature_matching` (=1.5) must be at most 1."),
         ("stabilizer.real_target=[0.9]", "`stabilizer.real_target` (=[0.9]) must be [low, high], 0 < low <= high."),
         ("stabilizer.real_target=[1.2, 0.7]", "(=[1.2, 0.7]) must be [low, high], 0 < low <= high."),
         ("stabilizer.real_target=[1.0, 1.2]", "(=[1.0, 1.2]) must have a mean of at most 1."),
-        ("stabilizer.diff_augment=['colour']", "(='colour') must be one of 'color', 'translation', 'cutout'."),
+        ("stabilizer.diff_augment=['colour']", "(='colour') must be 'color', 'translation' or 'cutout'."),
         ("stabilizer.mismatched_labels=0.5", "`stabilizer.mismatched_labels` is for family 'cgan'"),
-        ("loss=hinged", "`loss` (='hinged') must be one of 'minimax', 'non_saturating', 'wasserstein'"),
-        ("monitoring.on_alarm=panic", "`monitoring.on_alarm` (='panic') must be one of 'continue', 'stop'."),
+        ("loss=hinged", "`loss` (='hinged') must be 'minimax', 'non_saturating', 'wasserstein'"),
+        ("monitoring.on_alarm=panic", "`monitoring.on_alarm` (='panic') must be 'continue' or 'stop'."),
         ("id", "override 'id' must be field=value"),
         ("id.x=1", "override 'id.x=1': `id` is a value, not a table."),
         ("data=3", "`data` (=3) must be a table."),
         ("id=My_GAN", "`id` (='My_GAN') must be lower-case letters, digits, '-' and '.'"),
         ("id=..", "`id` (='..') must be lower-case letters"),
-        ("seed=-1", "`seed` (=-1) must be between 0 and 4294967295."),
-        ("seed=1764234517000000000", "`seed` (=1764234517000000000) must be between 0 and 4294967295."),
-        ("optimizer.beta1=1.0", "`optimizer.beta1` (=1.0) must be at least 0 and less than 1."),
-        ("stabilizer.mismatched_labels=1", "(=1.0) must be at least 0 and less than 1."),
-        ("optimizer.beta2=nan", "`optimizer.beta2` (=nan) must be at least 0 and less than 1."),
+        ("seed=-1", "`seed` (=-1) must be at least 0."),
+        ("seed=1764234517000000000", "`seed` (=1764234517000000000) must be less than 4294967296."),
+        ("optimizer.beta1=1.0", "`optimizer.beta1` (=1.0) must be less than 1."),
+        ("stabilizer.mismatched_labels=1", "`stabilizer.mismatched_labels` (=1) must be less than 1."),
+        ("optimizer.beta2=nan", "`optimizer.beta2` (=nan) must be a finite number."),
     ],
 )
 def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str, message: str):
@@ -82,8 +86,8 @@ def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(
             "`growing.stable_kimg` (=[]) must have one entry for each resolution from 8 px to before 32 px: 2.",
         ),
         ("start = 16, stable_kimg = [1, 1]", "(=[1.0, 1.0]) must have one entry for each resolution from 16 px"),
-        ("start = 16, stable_kimg = [-1]", "`growing.stable_kimg` and `growing.fade_kimg` must be finite"),
-        ("start = 16, stable_kimg = [1], fade_kimg = -1", "`growing.fade_kimg` must be finite and not negative."),
+        ("start = 16, stable_kimg = [-1]", "`growing.stable_kimg` (=-1) must be at least 0."),
+        ("start = 16, stable_kimg = [1], fade_kimg = -1", "`growing.fade_kimg` (=-1) must be at least 0."),
         (
             "start = 8, stable_kimg = [9, 9], fade_kimg = 2",
             "`total_kimg` (=20) must be at least 22, where `growing`",
@@ -104,7 +108,7 @@ def test_growth_may_take_the_whole_run():
     ("override", "message"),
     [
         ("network.discriminator=dcgan", "`growing` needs `network.discriminator` (='dcgan') to be 'progressive'."),
-        ("network.discriminator=mlp", "`network.discriminator` (='mlp') must be one of 'progressive', 'dcgan'."),
+        ("network.discriminator=mlp", "`network.discriminator` (='mlp') must be 'progressive' or 'dcgan'."),
         ("network.discriminator_base_channels=0", "`network.discriminator_base_channels` (=0) must be at least 1."),
         (
             "network.discriminator_base_channels=32",
@@ -126,40 +130,6 @@ def test_overrides_reach_every_level_and_change_the_hash():
     plain, changed = recipe.load("dcgan-mnist"), recipe.load("dcgan-mnist", ["optimizer.batch=128", "seed=3"])
     assert (changed.optimizer.batch, changed.seed) == (128, 3)
     assert changed.sha256 != plain.sha256 == recipe.load("dcgan-mnist").sha256
-
-
-@pytest.mark.parametrize(
-    ("overrides", "kimg", "message"),
-    [
-        (["seed=3"], 10, "only `total_kimg` and `optimizer.decay_kimg` can change"),
-        (["total_kimg=80", "optimizer.batch=32"], 10, "only `total_kimg` and `optimizer.decay_kimg` can change"),
-        (["total_kimg=200"], 51, "is after 50, where its rates begin to fall"),
-        (["total_kimg=60"], 20, "(=60) and `optimizer.decay_kimg` (=50) is after 10"),
-        (["total_kimg=60", "optimizer.decay_kimg=0"], 50, None),
-        (["total_kimg=60", "optimizer.decay_kimg=10"], 50, None),
-        (["total_kimg=60", "optimizer.decay_kimg=10"], 50.1, "is after 50"),
-        (["total_kimg=100"], 90, None),  # as it was
-        (
-            ["total_kimg=60", "optimizer.decay_kimg=0"],
-            60.5,
-            "`total_kimg` (=60) must be at least 60.5",
-        ),
-    ],
-)
-def test_the_end_of_a_run_can_change_until_its_rates_fall(overrides: list[str], kimg: float, message: str | None):
-    begun = recipe.load("dcgan-mnist", ["total_kimg=100", "optimizer.decay_kimg=50"])
-    if message is None:
-        changed = recipe.with_end(begun, overrides, kimg)
-        assert changed == recipe.load("dcgan-mnist", ["total_kimg=100", "optimizer.decay_kimg=50", *overrides])
-    else:
-        with pytest.raises(RecipeError) as error:
-            recipe.with_end(begun, overrides, kimg)
-        assert message in str(error.value)
-
-
-def test_a_run_whose_rates_never_fall_goes_on_from_its_last_step_behind_its_end():
-    begun = recipe.load("dcgan-mnist", ["total_kimg=1", "optimizer.decay_kimg=0"])
-    assert recipe.with_end(begun, ["total_kimg=2"], kimg=1.024).total_kimg == 2  # 16 batches of 64
 
 
 def test_a_missing_recipe_or_field_is_named(tmp_path: Path):

@@ -177,7 +177,7 @@ def test_the_mean_path_length_comes_to_where_the_lengths_are():
 def test_path_lengths_of_a_style_generator_reach_its_mapping_network(modulation):
     config = stylegan.Config(latent_size=8, w_size=8, mapping_layers=2, channel_max=8, modulation=modulation)
     generator = stylegan.Generator(config, 8, 3)
-    ws = generator.styles(torch.randn(4, 8), None, 0.5)
+    ws = generator.styles(torch.randn(4, 8), 0.5)
     penalty, _ = path_length(generator.synthesis(ws, random_noise=True), ws, torch.zeros(()))
     penalty.backward()
     style = generator.synthesis.layers[-1].get_parameter("style.weight")

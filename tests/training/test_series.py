@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from small import DATA, small_recipe
-from training import checkpoint
 from training.__main__ import main
+from training.loop import checkpoint
 
 
 def write(folder: Path, id_: str, *overrides: str) -> Path:
@@ -55,8 +55,9 @@ def test_a_series_is_stopped_goes_on_and_does_nothing_twice(tmp_path: Path):
     state = checkpoint.load(run / "checkpoint.pt")
     assert state["images_seen"] > stopped and state["seconds"] < 30  # of six, on a machine that does other things
     document = json.loads((out / "models" / "second" / "model.json").read_text())
-    assert 1 < document["training"]["recipe"]["total_kimg"] < 900
-    assert document["training"]["images_seen"] >= 1000 * document["training"]["recipe"]["total_kimg"]
+    end = document["training"]["schedule"]["total_kimg"]
+    assert 1 < end < 900
+    assert document["training"]["images_seen"] >= 1000 * end
 
 
 def test_a_part_that_fails_leaves_the_others_be(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 
 from small import DATA, small_recipe
-from training import data, distributed
-from training.trainer import Trainer
+from training.datasets import loaders
+from training.loop import distributed
+from training.loop.trainer import Trainer
 
 
 def steps_of(count: int, processes: distributed.Processes, out: Path) -> None:
     torch.set_num_threads(1)
     recipe = small_recipe("mlp-mnist", "network.dropout=0.0")  # what a process draws for its share alone differs
-    dataset = data.load("mnist", DATA, 28)
+    dataset = loaders.load("mnist", DATA, 28)
     trainer = Trainer(recipe, dataset, torch.device("cpu"), processes)
     found = []
     for _ in range(count):

@@ -3,9 +3,9 @@
 A StyleGAN's recipe may have the DCGAN's discriminator in the place of its own: `build_discriminator` makes the one
 that is asked for.
 
-Every generator has `fakes(z, labels, phase, style_mixing)`, the pictures a training step needs. Every discriminator
-takes `(images, labels, phase)` to logits, and has `features` of the same, what its last layer sees. A family leaves
-alone what does not concern it.
+Every generator has `fakes(z, labels, style_mixing)`, the images a training step needs. Every discriminator takes
+`(images, labels)` to logits, and has `features` of the same, what its last layer sees. Networks that can grow have
+`grow_to(phase)`. A family ignores what does not concern it.
 """
 
 from typing import Any

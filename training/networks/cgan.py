@@ -8,26 +8,23 @@ batch normalisation has a scale and a bias for each class, so that all that ente
 discriminator adds the inner product of the image's features with the class's embedding to its logit.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.networks import dcgan
-from training.networks.config import check_at_least
-from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
+from training.networks.layers import normal_initialisation, spectrally_normalise
+from training.validation import CHECKED, Count
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config(dcgan.Config):
     generator_conditioning: Literal["concatenation", "batch_norm"] = "concatenation"
     discriminator_conditioning: Literal["concatenation", "projection"] = "concatenation"
-    embedding_size: int = 32  # of the label in the generator, where it is concatenated
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "embedding_size")
+    embedding_size: Count = 32  # of the label in the generator, where it is concatenated
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -41,7 +38,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False)
         self.scale = nn.Embedding(classes, channels)
         self.bias = nn.Embedding(classes, channels)
-        # With scales of 1 and biases of 0 to begin with, a judge still read the classes at chance at 60 kimg.
+        # From scales of 1 and biases of 0 a digit classifier still read the classes at chance at 60 kimg.
         nn.init.normal_(self.scale.weight, 1.0, 0.5)
         nn.init.normal_(self.bias.weight, 0.0, 0.5)
 
@@ -74,7 +71,7 @@ class Generator(nn.Module):
             x = layer(x, labels) if isinstance(layer, ConditionalBatchNorm2d) else layer(x)
         return x
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z, labels)
 
 
@@ -91,7 +88,7 @@ class Discriminator(nn.Module):
             if config.discriminator_norm == "spectral":
                 spectrally_normalise(self.label)
 
-    def forward(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         maps = self.maps(images, labels)
         logits = self.body.layers[-1](maps).flatten()
         if self.concatenates:
@@ -106,6 +103,6 @@ class Discriminator(nn.Module):
             images = torch.cat([images, plane], dim=1)  # (N, C + 1, R, R)
         return self.body.maps(images)
 
-    def features(self, images: Tensor, labels: Tensor, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor) -> Tensor:
         """The same as (N, F)."""
         return self.maps(images, labels).flatten(1)

@@ -8,29 +8,26 @@ Instead of batch normalisation the discriminator may have spectral normalisation
 for generative adversarial networks" (2018).
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.errors import RecipeError
-from training.networks.config import DiscriminatorConfig, check_at_least, patches
-from training.networks.layers import Phase, normal_initialisation, spectrally_normalise
+from training.networks.config import DiscriminatorConfig, patches
+from training.networks.layers import normal_initialisation, spectrally_normalise
+from training.validation import CHECKED, Count
 
 DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or 4 px) is doubled
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config(DiscriminatorConfig):
-    latent_size: int = 100
-    base_channels: int = 64  # channels at half the image's resolution; doubled at each halving
+    latent_size: Count = 100
+    base_channels: Count = 64  # channels at half the image's resolution; doubled at each halving
     # batch: the paper's; none or spectral with a penalty on each picture's gradient, for the first mixes the pictures
     discriminator_norm: Literal["batch", "none", "spectral"] = "batch"
-    patch: int = 1  # both networks work on squares of patch x patch pixels as channels; 1: on pixels
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "latent_size", "base_channels", "patch")
+    patch: Count = 1  # both networks work on squares of patch x patch pixels as channels; 1: on pixels
 
 
 def doublings(resolution: int, patch: int = 1) -> int:
@@ -74,7 +71,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z[:, :, None, None])  # (N, Z, 1, 1) -> (N, C, R, R)
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z)
 
 
@@ -104,13 +101,13 @@ class Discriminator(nn.Module):
         if config.discriminator_norm == "spectral":
             spectrally_normalise(self)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).flatten()
 
     def maps(self, images: Tensor) -> Tensor:
         """What the logit is read from, (N, feature_channels, 4 or 7, 4 or 7)."""
         return self.layers[:-1](images)
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """The same as (N, F)."""
         return self.maps(images).flatten(1)

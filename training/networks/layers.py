@@ -133,12 +133,17 @@ class Ensemble(nn.Module):
         super().__init__()
         self.discriminators = nn.ModuleList(discriminators)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
-        return torch.stack([discriminator(images, labels, phase) for discriminator in self.discriminators])
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return torch.stack([discriminator(images, labels) for discriminator in self.discriminators])
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the logits are read from, side by side: (N, K * F)."""
-        return torch.cat([one.features(images, labels, phase) for one in self.discriminators], dim=1)  # pyright: ignore[reportCallIssue]
+        return torch.cat([one.features(images, labels) for one in self.discriminators], dim=1)  # pyright: ignore[reportCallIssue]
+
+    def grow_to(self, phase: Phase) -> None:
+        """Uses each discriminator as far as `phase`; for those that grow."""
+        for one in self.discriminators:
+            one.grow_to(phase)  # pyright: ignore[reportCallIssue]
 
 
 def leaky_relu(x: Tensor) -> Tensor:

@@ -8,25 +8,22 @@ The weights begin as torch begins them. With those of He et al. (2015) a generat
 Gaussians after 1500 steps (3 seeds), with torch's 3 to 7 (5 seeds).
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from training.networks.config import DiscriminatorConfig, check_at_least
-from training.networks.layers import Phase, spectrally_normalise
+from training.networks.config import DiscriminatorConfig
+from training.networks.layers import spectrally_normalise
+from training.validation import CHECKED, Count
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config(DiscriminatorConfig):
-    latent_size: int = 100
-    hidden_size: int = 1200  # of every hidden layer of both networks, as in the code of Goodfellow et al. 2014
-    hidden_layers: int = 2  # as there
+    latent_size: Count = 100
+    hidden_size: Count = 1200  # of every hidden layer of both networks, as in the code of Goodfellow et al. 2014
+    hidden_layers: Count = 2  # as there
     discriminator_norm: Literal["none", "spectral"] = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, self, "latent_size", "hidden_size", "hidden_layers")
 
 
 class Generator(nn.Module):
@@ -46,7 +43,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
         return self(z)
 
 
@@ -66,9 +63,9 @@ class Discriminator(nn.Module):
         if config.discriminator_norm == "spectral":
             spectrally_normalise(self)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.layers(images).flatten()
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the logit is read from, (N, F)."""
         return self.layers[:-1](images)

@@ -12,17 +12,16 @@ Layer 2k and 2k + 1 work at 4 * 2^k pixels, so an R px generator has L = 2 log2(
 """
 
 import itertools
-import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks import dcgan
-from training.networks.config import check_at_least, patches
+from training.networks.config import patches
 from training.networks.layers import (
     EqualConv2d,
     EqualLinear,
@@ -32,39 +31,33 @@ from training.networks.layers import (
     leaky_relu,
 )
 from training.regularizers import style_mixing_crossover
+from training.validation import CHECKED, Count, CountOrNone, Positive
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Config:
-    latent_size: int = 128
-    w_size: int = 128
-    mapping_layers: int = 4
-    channel_base: int = 2048  # channels at R px are channel_base / R ...
-    channel_max: int = 128  # ... but no more than this
+    latent_size: Count = 128
+    w_size: Count = 128
+    mapping_layers: Count = 4
+    channel_base: Count = 2048  # channels at R px are channel_base / R ...
+    channel_max: Count = 128  # ... but no more than this
     modulation: Literal["adain", "demodulation"] = "adain"
-    mapping_lr_multiplier: float = 0.01
+    mapping_lr_multiplier: Positive = 0.01
     # progressive: Karras et al. 2018, which can grow, with equalised learning rates and minibatch standard deviation;
     # dcgan: the strided convolutions of Radford et al. 2016, without a norm
     discriminator: Literal["progressive", "dcgan"] = "progressive"
-    discriminator_base_channels: int = 64  # of the dcgan one, at half the image's resolution
-    minibatch_discrimination: int = 0  # kernels of minibatch discrimination in D; 0: none
+    discriminator_base_channels: Count = 64  # of the dcgan one, at half the image's resolution
+    minibatch_discrimination: CountOrNone = 0  # kernels of minibatch discrimination in D; 0: none
     # Both networks work on squares of patch x patch pixels as channels, at 1 / patch of the resolution: a pixel shuffle
     # (Shi et al. 2016, eq. 4) makes the image, and D begins with its inverse. 64 px with patch 2 cost what 32 px do.
-    patch: int = 1
+    patch: Count = 1
 
     def __post_init__(self) -> None:
-        check_at_least(0, self, "minibatch_discrimination")
-        check_at_least(1, self, "latent_size", "w_size", "mapping_layers", "channel_base", "channel_max", "patch")
-        check_at_least(1, self, "discriminator_base_channels")
         base = self.discriminator_base_channels
         if self.discriminator != "dcgan" and base != Config.discriminator_base_channels:
             raise RecipeError(
                 f"`network.discriminator_base_channels` (={base}) needs `network.discriminator` "
                 f"(={self.discriminator!r}) to be 'dcgan'; `network.channel_base` makes this one wider or narrower."
-            )
-        if not 0 < self.mapping_lr_multiplier < math.inf:
-            raise RecipeError(
-                f"`network.mapping_lr_multiplier` (={self.mapping_lr_multiplier}) must be greater than 0."
             )
 
     def dcgan_discriminator(self) -> dcgan.Config:
@@ -198,6 +191,7 @@ class Synthesis(nn.Module):
     def __init__(self, config: Config, resolution: int, channels: int):
         super().__init__()
         self.resolutions = resolutions(patches(resolution, config.patch))
+        self.phase = Phase(len(self.resolutions) - 1, 1.0)  # whole
         self.patch = config.patch
         self.constant = nn.Parameter(torch.randn(1, config.channels(4), 4, 4))
         self.layers = nn.ModuleList()
@@ -208,9 +202,13 @@ class Synthesis(nn.Module):
             self.layers.append(StyledLayer(config, config.channels(r), r))
             self.to_rgb.append(EqualConv2d(config.channels(r), channels * config.patch**2, 1))
 
-    def forward(self, ws: Tensor, phase: Phase | None = None, random_noise: bool = False) -> Tensor:
-        """All of the network, or as far as `phase` has grown. The noise is drawn anew, or the constant one."""
-        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.phase = phase
+
+    def forward(self, ws: Tensor, random_noise: bool = False) -> Tensor:
+        """Images of the network as far as it has grown. The noise is drawn anew, or the constant one."""
+        stage, alpha = self.phase
         x = self.constant.expand(ws.shape[0], -1, -1, -1)
         previous = x
         for k in range(stage + 1):
@@ -237,11 +235,15 @@ class Generator(nn.Module):
         """The picture of each z, with the constant noise, as the exported graph gives it."""
         return self.synthesis(truncate(self.mapping(z), self.mapping.w_mean, z.new_full((1, self.style_layers), psi)))
 
-    def styles(self, z: Tensor, phase: Phase | None, style_mixing: float) -> Tensor:
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.synthesis.grow_to(phase)
+
+    def styles(self, z: Tensor, style_mixing: float) -> Tensor:
         """z (N, Z) -> ws (N, L, W) for a training step: mixed with probability `style_mixing`, the mean w tracked."""
         w = self.mapping(z)
         self.mapping.track_mean(w)
-        layers = self.style_layers if phase is None else 2 * (phase.stage + 1)  # those in use
+        layers = 2 * (self.synthesis.phase.stage + 1)  # those in use
         ws = w[:, None, :].expand(-1, self.style_layers, -1)
         if style_mixing:
             crossover = style_mixing_crossover(len(z), layers, style_mixing, z.device)
@@ -250,9 +252,9 @@ class Generator(nn.Module):
             ws = torch.where(keep[:, :, None], ws, second)
         return ws
 
-    def fakes(self, z: Tensor, labels: Tensor | None, phase: Phase | None, style_mixing: float) -> Tensor:
-        """Pictures for a training step, with fresh noise."""
-        return self.synthesis(self.styles(z, phase, style_mixing), phase, random_noise=True)
+    def fakes(self, z: Tensor, labels: Tensor | None, style_mixing: float) -> Tensor:
+        """Images for a training step, with fresh noise."""
+        return self.synthesis(self.styles(z, style_mixing), random_noise=True)
 
 
 class Discriminator(nn.Module):
@@ -261,6 +263,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: Config, resolution: int, channels: int, classes: int | None = None):
         super().__init__()
         self.resolutions = resolutions(patches(resolution, config.patch))
+        self.phase = Phase(len(self.resolutions) - 1, 1.0)  # whole
         self.patch = config.patch
         planes = channels * config.patch**2
         self.from_rgb = nn.ModuleList(EqualConv2d(planes, config.channels(r), 1) for r in self.resolutions)
@@ -281,12 +284,16 @@ class Discriminator(nn.Module):
         self.hidden = EqualLinear(features + kernels, width)
         self.logit = EqualLinear(width, 1)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
-        return self.logit(self.features(images, labels, phase)).flatten()
+    def grow_to(self, phase: Phase) -> None:
+        """Uses the network as far as `phase`, until told otherwise."""
+        self.phase = phase
 
-    def features(self, images: Tensor, labels: Tensor | None = None, phase: Phase | None = None) -> Tensor:
-        """What the logit is read from, (N, F)."""
-        stage, alpha = phase or Phase(len(self.resolutions) - 1, 1.0)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.logit(self.features(images, labels)).flatten()
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Features that the logit is computed from, (N, F)."""
+        stage, alpha = self.phase
         if self.patch > 1:
             images = F.pixel_unshuffle(images, self.patch)  # (N, C p^2, r / p, r / p)
         x = leaky_relu(self.from_rgb[stage](images))

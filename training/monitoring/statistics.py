@@ -1,0 +1,155 @@
+"""What a run shows of itself while it goes on: its folder, statistics, grids of fixed latents and alarms."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from serving.engine import images
+from training.monitoring.collapse import Alarm
+from training.monitoring.timelapse import timelapse
+from training.recipe import Recipe
+
+
+def new_run(runs: Path, recipe: Recipe) -> Path:
+    """Makes `runs/NNNNN-<id>`, numbered after the last one."""
+    runs.mkdir(parents=True, exist_ok=True)
+    numbers = [int(match[0]) for path in runs.iterdir() if (match := re.match(r"\d{5}(?=-)", path.name))]
+    folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
+    folder.mkdir()
+    (folder / "samples").mkdir()
+    (folder / "snapshots").mkdir()
+    write_options(folder, recipe)
+    return folder
+
+
+def write_options(folder: Path, recipe: Recipe, schedule: dict[str, float] | None = None) -> None:
+    """Writes options.json into the folder of a run: its recipe and, where the end has moved, its schedule."""
+    partial = folder / "options.json.partial"
+    options = recipe.as_dict() | ({"schedule": schedule} if schedule else {})
+    partial.write_text(json.dumps(options, indent=2) + "\n")
+    partial.replace(folder / "options.json")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, none where there is no file. A last line that a kill cut off is left out."""
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is empty, or cut off
+
+
+class Monitor:
+    """Writes what a run shows of itself into its folder:
+
+    stats.jsonl, alarms.jsonl    a line a tick, a line an alarm
+    samples/<kimg>.png           the grids, and samples.gif of them all at the end
+    tensorboard/                 the same as events; their step is the number of pictures seen
+
+    A terminal shows a moving bar; in a file each tick is a line. A run that goes on at `kimg` first drops what it is
+    about to live again.
+    """
+
+    def __init__(self, folder: Path, total_kimg: float, kimg: float):
+        self.folder = folder
+        self.stats, self.alarms, self.samples = folder / "stats.jsonl", folder / "alarms.jsonl", folder / "samples"
+        self._forget_after(kimg)
+        self.events = _events(folder / "tensorboard", kimg)
+        self.bar = tqdm(
+            total=total_kimg,
+            initial=kimg,
+            unit="kimg",
+            disable=not sys.stderr.isatty(),
+            bar_format="{percentage:3.0f}%|{bar:20}| {n:.1f}/{total:g} kimg [{elapsed}<{remaining}, {postfix}]",
+        )
+
+    def move_end(self, recipe: Recipe, schedule: dict[str, float]) -> None:
+        """Records another end of the run."""
+        write_options(self.folder, recipe, schedule)
+        self.bar.total = schedule["total_kimg"]
+
+    def tick(self, values: dict[str, Any]) -> None:
+        """Records one line of statistics; `values` must have `kimg` and `kimg_per_second`."""
+        _append(self.stats, values)
+        if self.events:
+            for name in values.keys() - {"kimg"}:
+                self.events.add_scalar(name, values[name], _step(values["kimg"]))
+            self.events.flush()  # else a page that is looked at meanwhile is up to two minutes old
+        names = {
+            "kimg_per_second": "kimg/s",
+            "discriminator_loss": "D loss",
+            "generator_loss": "G loss",
+            "real_probability": "D(real)",
+            "fake_probability": "D(fake)",
+            "fid": "FID",
+            "resolution": "px",
+        }
+        shown = ", ".join(f"{label} {values[name]:.3g}" for name, label in names.items() if name in values)
+        self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(values["kimg"] - self.bar.n)
+        if self.bar.disable:
+            left = max(0.0, self.bar.total - values["kimg"]) / max(values["kimg_per_second"], 1e-9)
+            print(f"{values['kimg']:.1f}/{self.bar.total:g} kimg, {left / 60:.0f} min left, {shown}", flush=True)
+
+    def grid(self, pictures: np.ndarray, kimg: float, columns: int) -> Path:
+        """pictures (N, H, W, C) uint8 -> samples/<kimg>.png."""
+        grid = images.grid(pictures, columns)
+        path = self.samples / _grid_name(kimg)
+        images.as_pillow(grid).save(path)
+        if self.events:
+            self.events.add_image("samples", grid, _step(kimg), dataformats="HWC")
+        return path
+
+    def alarm(self, kimg: float, alarm: Alarm) -> None:
+        """Records an alarm and says it."""
+        _append(self.alarms, {"kimg": kimg, "name": alarm.name, "reason": alarm.reason})
+        if self.events:
+            self.events.add_text("alarms", alarm.reason, _step(kimg))
+        self.bar.write(f"ALARM at {kimg:.1f} kimg ({alarm.name.replace('_', ' ')}): {alarm.reason}")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Ends the bar and the events, and writes the time-lapse."""
+        self.bar.close()
+        if self.events:
+            self.events.close()
+        if grids := sorted(self.samples.glob("*.png")):
+            (self.folder / "samples.gif").write_bytes(timelapse(grids))
+
+    def _forget_after(self, kimg: float) -> None:
+        for path in (self.stats, self.alarms):
+            if path.exists():
+                kept = [line for line in read_lines(path) if line["kimg"] <= kimg]
+                partial = path.with_name(path.name + ".partial")
+                partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+                partial.replace(path)
+        for path in self.samples.glob("*.png"):
+            if path.name > _grid_name(kimg):
+                path.unlink()
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _grid_name(kimg: float) -> str:
+    """Sorts as kimg does."""
+    return f"{kimg:08.1f}.png"
+
+
+def _step(kimg: float) -> int:
+    return round(kimg * 1000)
+
+
+def _events(folder: Path, kimg: float) -> Any:
+    """TensorBoard's writer, or None, said once, where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        print("no events for TensorBoard are written: the package `tensorboard` is not installed.", flush=True)
+        return None
+    # `purge_step` makes TensorBoard forget the events of a time that is lived again.
+    return SummaryWriter(folder, purge_step=_step(kimg) + 1 if kimg else None)

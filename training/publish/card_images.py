@@ -1,0 +1,118 @@
+"""The pictures of a model card, made from the model's folder: its files, model.json's addresses, the run's record."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from serving.engine import generation, images
+from serving.engine.latents import Address, address_range, latents
+from serving.engine.runtime import Runtime
+from training.monitoring.report import curves
+from training.monitoring.report.record import Record
+from training.monitoring.statistics import read_lines
+from training.monitoring.timelapse import spread
+
+SCALE = 2  # of every image
+GAP = 16  # white pixels between two grids
+STRIPS, FRAMES = 4, 10
+SOURCES = 4  # rows and columns of a mixing grid ...
+STYLES: tuple[Literal["coarse", "middle", "fine"], ...] = ("coarse", "middle", "fine")  # ... of which there is one each
+TRUNCATED = 8
+PSIS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+CURVES = ("fid", "probabilities", "losses")  # those of them that were recorded
+POINTS = 120
+RECORD = "training.jsonl"  # of the run's statistics as many lines as a curve shows
+
+
+def draw(runtime: Runtime) -> None:
+    """Writes into the model's folder every picture that can be made from it; others there are stay as they are."""
+    model = runtime.model
+    made = {"samples.png": sample_grid(runtime), "interpolation.png": interpolations(runtime)}
+    if model.style:
+        made |= {"mixing.png": mixing_grids(runtime), "truncation.png": truncations(runtime)}
+    for metric in model.document["metrics"]:
+        if "shown" in metric:
+            made[metric["picture"]] = _addressed(runtime, metric["shown"])
+    for name, picture in made.items():
+        images.as_pillow(picture).save(model.folder / name)
+    if stats := read_lines(model.folder / RECORD):
+        record = Record(model.id, model.document["training"]["recipe"], stats, alarms=[], grids=[])
+        (model.folder / "training.png").write_bytes(curves.together(record, CURVES))
+
+
+def sample_grid(runtime: Runtime) -> np.ndarray:
+    """The first pictures of seed 0: eight by eight, or ten of each class in columns."""
+    model = runtime.model
+    columns = len(model.classes) if model.classes else 8
+    n = columns * (10 if model.classes else 8)
+    labels = np.arange(n) % columns if model.classes else None
+    pictures = runtime.generate(latents(address_range(0, 0, n), model.latent_size), labels)
+    return _grid(pictures, columns)
+
+
+def interpolations(runtime: Runtime) -> np.ndarray:
+    """Strips, each from one address of seed 0 to the next: in w where there is one, within a class where there are."""
+    strips = []
+    for k in range(STRIPS):
+        plan = generation.interpolate(
+            runtime,
+            keyframes=address_range(0, 2 * k, 2),
+            frames=FRAMES,
+            space="w" if runtime.model.style else "z",
+            labels=k % len(runtime.model.classes) if runtime.model.classes else None,
+        )
+        strips.append(runtime.synthesize(plan.inputs))
+    return _grid(np.concatenate(strips), FRAMES)
+
+
+def mixing_grids(runtime: Runtime) -> np.ndarray:
+    """The figure of Karras et al. (2019) for coarse, middle and fine styles, side by side."""
+    grids = []
+    for styles in STYLES:
+        plan = generation.style_mix(
+            runtime, rows=address_range(0, 0, SOURCES), columns=address_range(0, SOURCES, SOURCES), styles=styles
+        )
+        assert plan.sources is not None
+        mixes, sources = (images.enlarge(runtime.synthesize(each.inputs), SCALE) for each in (plan, plan.sources))
+        grids.append(images.mix_grid(mixes, sources[:SOURCES], sources[SOURCES:]))
+    gap = np.full((grids[0].shape[0], GAP, grids[0].shape[2]), images.WHITE, np.uint8)
+    return np.concatenate([grids[0], gap, grids[1], gap, grids[2]], axis=1)
+
+
+def truncations(runtime: Runtime) -> np.ndarray:
+    """One row an address of seed 0, one column a psi of PSIS (Karras et al. 2019, figure 8)."""
+    z = latents(address_range(0, 0, TRUNCATED), runtime.model.latent_size)
+    columns = [runtime.generate(z, psi=np.full(1, psi, np.float32)) for psi in PSIS]
+    return _grid(np.concatenate(columns), TRUNCATED)
+
+
+def keep_record(run: Path, folder: Path) -> None:
+    """Writes what a run's curves need into a model's folder: some of its lines, and all that have an FID."""
+    stats = read_lines(run / "stats.jsonl")
+    if not stats:
+        return
+    keys = {
+        "kimg",
+        "seconds",
+        *(key for figure in curves.FIGURES if figure.name in CURVES for key in figure.keys.values()),
+    }
+    chosen = {line["kimg"]: line for line in [*spread(stats, POINTS), *(line for line in stats if "fid" in line)]}
+    lines = [{key: _rounded(line[key]) for key in line if key in keys} for _, line in sorted(chosen.items())]
+    (folder / RECORD).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _addressed(runtime: Runtime, shown: list[dict[str, Any]]) -> np.ndarray:
+    """The pictures that a metric shows, each an address (seed, index) and perhaps a label, in two rows."""
+    z = latents([Address(*each["address"]) for each in shown], runtime.model.latent_size)
+    labels = [each["label"] for each in shown] if runtime.model.classes else None
+    return _grid(runtime.generate(z, labels), -(-len(shown) // 2))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _grid(pictures: np.ndarray, columns: int) -> np.ndarray:
+    return images.grid(images.enlarge(pictures, SCALE), columns)
