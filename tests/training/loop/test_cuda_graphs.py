@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from runs import STABILIZERS
+from short_runs import STABILIZERS
 from small import OVERRIDES, small_trainer
 from training.loop import checkpoint
 from training.loop.trainer import Trainer

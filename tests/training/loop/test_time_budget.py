@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import differences, run_to_end
+from short_runs import differences, run_to_end
 from small import small_recipe, small_trainer
 from training.errors import RecipeError
 from training.loop import checkpoint, loop

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from runs import STABILIZERS, differences, run_to_end, stop_after
+from short_runs import STABILIZERS, differences, run_to_end, stop_after
 from small import OVERRIDES, small_recipe, small_trainer
 from training import regularizers
 from training.datasets.transforms import to_unit
