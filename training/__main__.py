@@ -136,10 +136,12 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
+    from serving.engine.cpus import available_cpus
     from training import recipe
     from training.datasets import loaders
     from training.errors import TrainingError
     from training.loop import checkpoint, distributed, loop, schedule
+    from training.loop.device import load_advice
     from training.loop.time_budget import TimeBudget
     from training.loop.trainer import Trainer
     from training.monitoring import statistics
@@ -189,6 +191,8 @@ def _train(args: argparse.Namespace) -> int:
         if args.resume:
             statistics.write_options(args.resume, chosen, job.schedule._asdict())
         print(f"{folder}: {chosen.name}, {len(dataset)} images, {job.where}", flush=True)
+        if advice := load_advice(device, torch.get_num_threads(), os.getloadavg()[0], available_cpus()):
+            print(advice, flush=True)
         if job.precision != chosen.precision:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
         if not exact:

@@ -8,7 +8,7 @@ import torch
 
 from small import small_trainer
 from training.loop import checkpoint, device
-from training.loop.device import precision_on
+from training.loop.device import load_advice, precision_on
 
 CPU = torch.device("cpu")
 
@@ -38,3 +38,12 @@ def test_a_cpu_has_bfloat16_where_it_has_the_instructions():
         pytest.skip("not an x86 of these years")
     assert precision_on(CPU, "bfloat16") == ("bfloat16" if "avx512bw" in flags else "float32")
     assert precision_on(CPU, "float32") == "float32"
+
+
+@pytest.mark.parametrize(("kind", "threads", "load", "advises"), [
+    ("cpu", 2, 3.5, True), ("cpu", 2, 1.9, False), ("cpu", 1, 9.0, False), ("cuda", 2, 9.0, False),
+])  # fmt: skip
+def test_several_threads_beside_busy_cores_are_advised_against(kind: str, threads: int, load: float, advises: bool):
+    advice = load_advice(torch.device(kind), threads, load, 2)
+    assert (advice is not None) == advises
+    assert advice is None or ("3.5 on 2 cores" in advice and "--threads 1" in advice)
