@@ -16,6 +16,11 @@ def workers(pid: int) -> set[int]:
     return {child for child in children(pid) if read(Path(f"/proc/{child}/cmdline"))}
 
 
+def spawned(pid: int) -> set[int]:
+    """Those that multiprocessing spawned for this process: not its tracker of resources, and none that ended."""
+    return {child for child in children(pid) if b"spawn_main" in read(Path(f"/proc/{child}/cmdline"))}
+
+
 def worker(pid: int) -> int:
     """The only worker of a supervisor."""
     (found,) = workers(pid)

@@ -15,7 +15,7 @@ import pytest
 
 from directories import contents, manifest
 from fault_proxy import Fault, proxied
-from processes import workers
+from processes import spawned
 from server import Server
 from serving.bulk import sources
 from serving.bulk.engines import Local
@@ -119,13 +119,13 @@ def test_workers_that_hear_nothing_are_ended_together(
     job = plan(engine.subject, n=100_000, seed=7, shard_size=100)
     made = engine(job, job.shards(), Store(str(tmp_path)))
     next(made)
-    pids = workers(os.getpid())
+    pids = spawned(os.getpid())
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     made.close()
     assert len(pids) == 4 and time.monotonic() - began < 4, "not one after another"
-    assert not workers(os.getpid())
+    assert not spawned(os.getpid())
 
 
 def test_a_server_that_is_down_from_the_start_is_made_up_for_and_named(generate: Any, server: Server, tmp_path: Path):

@@ -17,7 +17,7 @@ import pytest
 
 import tools
 from directories import contents, manifest
-from processes import wait, workers
+from processes import spawned, wait
 from server import ROOT
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -74,7 +74,7 @@ def test_sigkill_of_the_command_leaves_no_worker_and_the_same_command_goes_on(
     for shards in (1, 5, 10):  # each after some more than the one before
         process = start(tmp_path, shards=shards)
         time.sleep(rng.random() / 50)
-        pids = workers(process.pid)
+        pids = spawned(process.pid)
         if shards > 1 and not pids:
             process.wait()
             break  # a fast machine has made the rest
@@ -111,7 +111,7 @@ def test_an_interruption_is_one_line_and_nothing_half_made(
     generate: Any, start: Any, tmp_path: Path, whole: dict[str, bytes], number: signal.Signals, to_all: bool
 ):
     process = start(tmp_path)
-    pids = workers(process.pid)
+    pids = spawned(process.pid)
     assert pids and all(blocks_sigint(pid) for pid in pids), "a terminal's Ctrl-C reaches the command alone"
     (os.killpg if to_all else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=30)
@@ -126,7 +126,7 @@ def test_an_interruption_is_one_line_and_nothing_half_made(
 
 def test_a_worker_that_is_lost_is_replaced(start: Any, tmp_path: Path, whole: dict[str, bytes]):
     process = start(tmp_path, "--workers", 2)
-    killed = min(workers(process.pid))
+    killed = min(spawned(process.pid))
     os.kill(killed, signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
