@@ -92,11 +92,6 @@ class Batcher:
         return self._images
 
     @property
-    def busy(self) -> bool:
-        """Whether the queue is more than half full."""
-        return 2 * (self._images + self._reserved) > self._max_queue
-
-    @property
     def computed(self) -> int:
         """How many images were computed since the start: as long as it grows, the model works."""
         return self._computed
