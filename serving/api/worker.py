@@ -52,7 +52,7 @@ def application() -> ASGIApp:
         address, port = scope["client"]
         if address.startswith(IPV4_IN_IPV6):
             scope["client"] = (address.removeprefix(IPV4_IN_IPV6), port)
-        if any(name.startswith(b"x-forwarded-") for name, _ in scope["headers"]):  # parsing addresses takes 20 us
+        if any(name.startswith(b"x-forwarded-") for name, _ in scope["headers"]):  # else 8 % of the loop
             return await forwarded(scope, receive, send)
         return await app(scope, receive, send)
 

@@ -86,7 +86,7 @@ class UntilDeadline:
     """Context manager that cancels its body at the deadline (Problem 504), or when the client disconnects (400).
 
     With a `read_timeout`, in seconds, the request's body must arrive first (Problem 408): call `body_received` then.
-    Until GRACE_SECONDS have passed it is one timer, for three would take 10 us of each request.
+    Until GRACE_SECONDS have passed it is one timer; each `asyncio.timeout` would take 4 us of a request.
     """
 
     __slots__ = (
