@@ -137,12 +137,13 @@ def test_the_server_counts_what_its_clients_counted(
     assert after["ganymede_requests_in_flight", ""] == 1, "the scrape itself"
     assert all(after["ganymede_queue_images", model] == 0 for model in ("tiny-dcgan", "tiny-cgan", "tiny-style"))
     assert statuses.keys() >= {200, 401, 404, 405, 406, 413, 415, 422, 504}
-    # Whoever left does not know what became of the request: each is one, and one only, among these.
+    # A client that left does not know what became of its request. The server counts it once, or never: the HTTP server
+    # drops a request whose connection closes before the application has it.
     unknown = {
         status: grown["ganymede_requests_total", str(status)] - statuses[status] for status in (200, 400, 429, 503)
     }
     unknown[200] -= scrapes + 1
-    assert all(count >= 0 for count in unknown.values()) and sum(unknown.values()) == left, unknown
+    assert all(count >= 0 for count in unknown.values()) and 0 < sum(unknown.values()) <= left, unknown
     assert unknown[400] == gone
     assert grown["ganymede_images_total", "tiny-style"] == 256 * unknown[200]
     for status in statuses.keys() - unknown.keys():
