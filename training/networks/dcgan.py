@@ -10,6 +10,7 @@ for generative adversarial networks" (2018).
 
 from typing import Literal
 
+import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ class Config(DiscriminatorConfig):
     base_channels: Count = 64  # channels at half the image's resolution; doubled at each halving
     # batch: the paper's; none or spectral with a penalty on each picture's gradient, for the first mixes the pictures
     discriminator_norm: Literal["batch", "none", "spectral"] = "batch"
+    # generator: the paper's transposed convolutions; or, against their checkerboard (Odena et al. 2016), resizing and a
+    # 3 x 3 convolution, or a 3 x 3 convolution and a pixel shuffle with ICNR (Aitken et al. 2017)
+    upsampling: Literal["transposed", "resize", "shuffle"] = "transposed"
     patch: Count = 1  # both networks work on squares of patch x patch pixels as channels; 1: on pixels
 
 
@@ -39,6 +43,24 @@ def doublings(resolution: int, patch: int = 1) -> int:
             f"`data.resolution` (={resolution}) must be one of {sizes} for this network with `network.patch` {patch}."
         )
     return DOUBLINGS[size]
+
+
+def doubling(upsampling: str, channels: int, out: int, *, bias: bool = True) -> list[nn.Module]:
+    """Return the layers that make (N, out, 2H, 2W) of (N, channels, H, W)."""
+    if upsampling == "resize":
+        return [nn.Upsample(scale_factor=2), nn.Conv2d(channels, out, 3, padding=1, bias=bias)]
+    if upsampling == "shuffle":
+        return [nn.Conv2d(channels, 4 * out, 3, padding=1, bias=bias), nn.PixelShuffle(2)]
+    return [nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1, bias=bias)]
+
+
+def icnr_(weight: Tensor) -> None:
+    """Give the 4 channels of each pixel shuffle's square the same kernel: it starts as nearest-neighbour resizing.
+
+    Weight (4 * out, in, h, w), in place (Aitken et al. 2017, section 4).
+    """
+    with torch.no_grad():
+        weight.copy_(weight[::4].repeat_interleave(4, dim=0))
 
 
 class Generator(nn.Module):
@@ -56,17 +78,18 @@ class Generator(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for _ in range(steps - 1):
-            layers += [
-                nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width // 2),
-                nn.ReLU(inplace=True),
-            ]
+            layers += doubling(config.upsampling, width, width // 2, bias=False)
+            layers += [nn.BatchNorm2d(width // 2), nn.ReLU(inplace=True)]
             width //= 2
-        layers += [nn.ConvTranspose2d(width, channels * config.patch**2, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [*doubling(config.upsampling, width, channels * config.patch**2), nn.Tanh()]
         if config.patch > 1:
             layers.append(nn.PixelShuffle(config.patch))
         self.layers = nn.Sequential(*layers)
         self.apply(normal_initialisation)
+        if config.upsampling == "shuffle":
+            for module in self.layers:
+                if isinstance(module, nn.Conv2d):
+                    icnr_(module.weight)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z[:, :, None, None])  # (N, Z, 1, 1) -> (N, C, R, R)

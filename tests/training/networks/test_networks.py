@@ -21,6 +21,8 @@ SMALL: dict[str, Any] = {
     "dcgan-all": dcgan.Config(
         latent_size=16, base_channels=8, dropout=0.2, minibatch_discrimination=4, minibatch_stddev=True
     ),
+    "dcgan-resize": dcgan.Config(latent_size=16, base_channels=8, upsampling="resize"),
+    "dcgan-shuffle": dcgan.Config(latent_size=16, base_channels=8, upsampling="shuffle"),
     "cgan-concatenation": cgan.Config(latent_size=16, base_channels=8, embedding_size=4, minibatch_stddev=True),
     "cgan-projection": cgan.Config(
         latent_size=16,
@@ -116,6 +118,16 @@ def test_every_size_has_its_shapes_and_every_weight_its_gradient(name: str, reso
             if parameter_name in unused:
                 continue
             assert parameter.grad is not None and parameter.grad.any(), parameter_name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("upsampling", "flat"), [("transposed", False), ("resize", True), ("shuffle", True)])
+def test_doubling_a_flat_map_leaves_no_checkerboard(upsampling: str, flat: bool):
+    """The paper's layers have another value in each of the four places (Odena et al. 2016)."""
+    generator = dcgan.Generator(config(dcgan, latent_size=16, base_channels=8, upsampling=upsampling), 32, 3)
+    last = max(i for i, layer in enumerate(generator.layers) if isinstance(layer, nn.ReLU))
+    images = generator.layers[last + 1 :](torch.full((1, 8, 16, 16), 0.5))[0, 0, 4:-4, 4:-4]
+    assert bool(images.std() < 1e-6) == flat
 
 
 @torch.no_grad()

@@ -58,6 +58,19 @@ def test_a_network_that_still_grows_is_not_exported(tmp_path: Path, cache: Path)
     assert export(tmp_path, tmp_path / "models").is_dir()
 
 
+@pytest.mark.parametrize("upsampling", ["resize", "shuffle"])
+def test_other_upsampling_is_exported(upsampling: str, tmp_path: Path, cache: Path):
+    job = small_trainer("dcgan-mnist", cache, f"network.upsampling={upsampling}")
+    while not job.finished:
+        job.step()
+    checkpoint.save(tmp_path / "checkpoint.pt", checkpoint.capture(job))
+    folder = export(tmp_path, tmp_path / "models")  # or ONNX does not give torch's images
+    operators = [node.op_type for node in onnx.load(str(folder / "generator.onnx")).graph.node]
+    assert operators.count("ConvTranspose") == 1  # the first layer alone
+    assert ("Resize" in operators) == (upsampling == "resize")
+    assert ("DepthToSpace" in operators) == (upsampling == "shuffle")
+
+
 def test_the_model_document_says_what_was_trained(run_folder: Path, model_folder: Path):
     document: dict[str, Any] = json.loads((model_folder / "model.json").read_text())
     state = checkpoint.load(run_folder / "checkpoint.pt")
