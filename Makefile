@@ -14,7 +14,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
-.PHONY: help serve image test-image test bench lint types audit format docs lock install-serve install-train install-dev
+.PHONY: help serve image test-image test bench gpu lint types audit format docs lock install-serve install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ test: install-dev ## install everything and run the tests
 
 bench: install-dev ## measure serving against other servers and the revision AGAINST (needs wrk; 10 minutes)
 	@exec $(PYTHON) -m benchmarks.serving $(if $(AGAINST),--against $(AGAINST)) --chart docs/pictures/serving-speed.png
+
+gpu: ## use a CUDA machine for MINUTES (15): CUDA tests, serving, recipes; writes into OUT (gpu)
+	@exec $(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m benchmarks.gpu $(or $(OUT),gpu) --minutes $(or $(MINUTES),15)
 
 lint: install-dev ## check style and format
 	@$(PYTHON) -m ruff check .
