@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     file.add_argument("--scale", type=_integer(1, MAX_SCALE), help="enlarge by whole pixels (default: 1)")
     file.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
 
-    bulk = generate.add_argument_group("a data set", "shards of pictures in a directory; see docs/scaling.md")
+    bulk = generate.add_argument_group("a data set", "shards of pictures in a directory; see docs/bulk-generation.md")
     bulk.add_argument("--out", metavar="DIR", help="a folder, or what fsspec reaches, such as s3://bucket/folder")
     bulk.add_argument("--format", choices=("webdataset", "parquet", "npy", "files"), help="(default: webdataset)")
     bulk.add_argument("--image", choices=("png", "webp"), help="what pictures are packed as (default: png)")
