@@ -14,7 +14,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
-.PHONY: help serve image test-image test bench gpu lint types audit format docs lock install-serve install-train install-dev
+.PHONY: help serve image test-image test bench gpu lint types audit format docs docs-check lock install-serve install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ docs: install-dev ## write what is generated: the table of settings, openapi.jso
 	@$(PYTHON) -m serving openapi > docs/openapi.json
 	@$(PYTHON) -c "import json; from serving.api.service import Ganymede; print(json.dumps(Ganymede.schema(), indent=1))" \
 		> serving/api/web/schema.json
+
+docs-check: install-dev ## check that links resolve, commands of the README run and generated files are current
+	@exec $(PYTHON) -m pytest -q tests/test_docs.py tests/test_readme.py tests/deploy/test_deployment_page.py \
+		tests/serving/api/test_openapi.py
 
 lock: ## resolve requirements/*.txt anew, keeping versions that still fit (delete dev.txt first for the newest)
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
