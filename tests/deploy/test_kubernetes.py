@@ -23,6 +23,8 @@ from serving.api.http.validation import MAX_BODY_BYTES
 from serving.api.settings import PREFIX, Settings
 from serving.api.telemetry.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["cpu", "gpu", "keda"]

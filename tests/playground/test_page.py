@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 import pictures
-from playground.screen import SIZES, Screen
+from playground.screen import EACH_SIZE, Screen
 from server import ROOT, Server, running, serve, serving
 
 VIEWS = ["sample", "digits", "interpolate", "mix", "wander"]
@@ -38,7 +38,7 @@ def test_the_page_loads_under_100_kb(desktop: Screen, view: str):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", EACH_SIZE)
 def test_axe_finds_no_violation(browser: Browser, server: Server, http: httpx2.Client, size: str, scheme: str):
     with Screen.on(browser, size, server.url, http, color_scheme=scheme) as screen:
         for view in VIEWS:

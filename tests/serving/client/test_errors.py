@@ -38,6 +38,9 @@ def subclasses(kind: type) -> set[type]:
     return {kind}.union(*(subclasses(sub) for sub in kind.__subclasses__()))
 
 
+KINDS = sorted(subclasses(GanymedeError) - {GanymedeError}, key=lambda kind: kind.__name__)
+
+
 def test_the_tree_in_the_docstring_is_the_tree():
     drawn = [line.replace("│", " ").replace("├──", "   ").replace("└──", "   ") for line in errors.__doc__.split("\n")]  # pyright: ignore[reportOptionalMemberAccess]
     path, found = [], {}
@@ -61,7 +64,7 @@ def test_another_status_has_the_class_of_its_kind():
     assert type(of(302)) is type(of(418)) is StatusError
 
 
-@pytest.mark.parametrize("kind", subclasses(GanymedeError) - {GanymedeError}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_class_says_what_to_do(kind: type[GanymedeError]):
     assert kind.remedy.endswith(".")
 
