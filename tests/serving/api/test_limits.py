@@ -297,7 +297,7 @@ def test_a_full_queue_rejects_at_once_and_says_until_when(strict: Server):
             sorted(took[id] for id, answer in zip(ids, answers, strict=True) if answer.status_code == status)
             for status in (200, 503)
         )
-        assert refused[len(refused) * 9 // 10] < served[len(served) // 2] / 2, (served, refused)
+        assert refused[len(refused) // 2] < served[len(served) // 2] / 2, (served, refused)
         time.sleep(max(int(response.headers["retry-after"]) for response in rejected))
         assert client.post("/v1/sample", json=body).status_code == 200
 
