@@ -70,6 +70,7 @@ def test_a_dry_run_takes_no_data_and_writes_nothing(tmp_path: Path, capsys: pyte
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: Path):
     command = [sys.executable, "-m", "training", "train"]
     options = ["--data", str(DATA), "--threads", "1", "--tick-kimg", "0.1", "--checkpoint-seconds", "0"]

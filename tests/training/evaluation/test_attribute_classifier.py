@@ -64,6 +64,7 @@ def test_files_of_other_attributes_have_other_names(monkeypatch: pytest.MonkeyPa
     assert critters.vocabulary.__wrapped__() != before
 
 
+@pytest.mark.slow
 def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attribute_classifier, "EPOCHS", 20)
     monkeypatch.setattr(attribute_classifier, "WIDTHS", (16, 24, 32))

@@ -50,6 +50,7 @@ def test_layers_of_a_dcgan_are_those_worked_out_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_real_step_and_grows_with_the_batch():
     """Each in a process of its own: a process has one peak."""
     code = (
