@@ -92,7 +92,7 @@ def test_it_holds_the_packages_of_the_lock_and_no_others():
     assert not found.keys() & {"torch", "onnx", "pip", "setuptools", "ray", "pyarrow"}
 
 
-def test_it_holds_no_compiler_no_cache_and_no_package_of_ours_that_is_not_served():
+def test_it_holds_no_compiler_no_cache_and_only_what_is_served():
     code = (
         "import os, shutil, json\n"
         "tools = [t for t in ('cc', 'gcc', 'g++', 'clang', 'make', 'ld', 'uv') if shutil.which(t)]\n"

@@ -208,7 +208,7 @@ def test_the_gpu_overlay_asks_for_one():
     assert "nvidia.com/gpu" not in container("cpu")["resources"]["limits"]
 
 
-def test_autoscalers_and_their_rules_ask_for_metrics_that_there_are():
+def test_autoscalers_and_rules_ask_for_metrics_that_exist():
     (metric,) = of_kind("cpu", "HorizontalPodAutoscaler")["spec"]["metrics"]
     (trigger,) = of_kind("keda", "ScaledObject")["spec"]["triggers"]
     adapter = (FOLDER / "examples" / "prometheus-adapter.yaml").read_text()
@@ -243,7 +243,7 @@ def test_the_bulk_job_cuts_the_work_as_the_command_does():
     assert part["env"][0]["name"] == "JOB_COMPLETION_INDEX"
 
 
-def test_the_ray_job_runs_a_command_there_is_with_the_ray_of_the_image():
+def test_the_ray_job_runs_a_real_command_with_the_images_ray():
     (job,) = example("ray-job")
     command = job["spec"]["entrypoint"].split()
     parsed = _parser().parse_args(command[command.index("serving") + 1 :])

@@ -105,7 +105,7 @@ def test_a_stabilizer_changes_what_is_learned_and_resumes(stabilizer: str, whole
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
-def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(loss: str, cache: Path):
+def test_mismatched_labels_teach_the_discriminator_classes(loss: str, cache: Path):
     def margin(share: float) -> float:
         """How much surer D is of real pictures than of the same ones as the next class, after 60 steps."""
         overrides = f"loss={loss}", f"stabilizer.mismatched_labels={share}"
@@ -170,7 +170,7 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert differences(last, checkpoint.snapshot(job)) == []
 
 
-def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cache: Path):
+def test_a_run_resumes_on_another_device_with_new_draws(cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     job.step()
     state = checkpoint.capture(job)
@@ -217,7 +217,7 @@ def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
     assert sorted(path.name for path in (folder / "snapshots").iterdir()) == ["000000.2.pt", "000000.3.pt", "best.pt"]
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, cache: Path):
+def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoint(tmp_path: Path, cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     folder = new_run(tmp_path, job.recipe)
     stop_after(job, 5, signal.SIGTERM)
@@ -235,9 +235,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     assert (folder / "checkpoint.pt").read_bytes() == good
 
 
-def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_slow_run_reports_and_saves_between_ticks_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loop, "TICK_SECONDS", 0)  # as if every step took a minute
     job = small_trainer("dcgan-mnist", cache)
     folder = new_run(tmp_path, job.recipe)
@@ -250,7 +248,7 @@ def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
     assert checkpoint.read_run(folder / "checkpoint.pt")[1]["images_seen"] == 32
 
 
-def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
+def test_sample_images_are_the_averages_and_draw_nothing(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters-grown", cache)
     state = torch.get_rng_state()
     first, second = job.sample_images(64), job.sample_images(64)
