@@ -31,7 +31,9 @@ def job(format: str) -> list[object]:
     return ["tiny-cgan", "-n", 700, "--seed", 7, "--shard-size", 300, "--format", format, "--labels", "drawn"]
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "format", ["webdataset", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])]
+)
 def test_local_and_server_make_the_same_bytes(generate: Any, server: Server, tmp_path: Path, format: str):
     local, three, remote = (tmp_path / name for name in ("local", "three", "remote"))
     generate(*job(format), "--out", local, "--workers", 1)
