@@ -14,7 +14,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 COMPILE = uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --annotation-style line --custom-compile-command "make lock"
 
-.PHONY: help serve image test-image test bench gpu lint types audit format docs docs-check lock install-serve install-train install-dev
+.PHONY: help serve image test-image test test-slow test-all bench gpu lint types audit format docs docs-check lock install-serve install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
@@ -30,8 +30,18 @@ test-image: install-dev ## run the image's own tests, and those of the API and t
 		tests/serving/client/test_streams.py $(addprefix tests/serving/api/,endpoints/test_addresses.py endpoints/test_images.py \
 		http/test_problems.py http/test_formats.py http/test_validation.py test_openapi.py web)
 
-test: install-dev ## install everything and run the tests
-	@exec $(PYTHON) -m pytest
+# A process for each core, in which the tests of a file stay together, for they share servers. The slow tests are those
+# marked so, and the serial ones, which measure time or load and run alone (pyproject.toml has the markers).
+PARALLEL = --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test: install-dev ## install everything and run the tests, without the slow ones
+	@exec $(PYTHON) -m pytest $(PARALLEL) -m "not slow and not serial"
+
+test-slow: install-dev ## run the slow tests: faults, load, deployment and the phone's screen
+	@$(PYTHON) -m pytest $(PARALLEL) -m "slow and not serial"
+	@$(PYTHON) -m pytest -m serial
+
+test-all: test test-slow ## run all tests but the image's
 
 bench: install-dev ## measure serving against other servers and the revision AGAINST (needs wrk; 10 minutes)
 	@exec $(PYTHON) -m benchmarks.serving $(if $(AGAINST),--against $(AGAINST)) --chart docs/pictures/serving-speed.png

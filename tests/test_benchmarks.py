@@ -71,7 +71,7 @@ def test_a_run_prints_every_figure_of_both_loops(printed: tuple[str, dict[str, A
         assert len(rates) == 2 and all(1e8 < rate < 1e14 for rate in rates)
 
 
-def test_the_share_of_the_matrix_rate_is_the_operations_done_by_those_possible(printed: tuple[str, dict[str, Any]]):
+def test_the_matrix_rate_share_is_operations_done_by_possible(printed: tuple[str, dict[str, Any]]):
     text, figures = printed
     *_, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     for cells, loop in ((plain, figures["plain"]), (ours, figures["ours"])):
@@ -154,7 +154,7 @@ def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
     process.communicate()
 
 
-def test_memory_that_processes_share_is_counted_once_and_their_own_each_time(
+def test_shared_memory_is_counted_once_and_private_each_time(
     family: tuple[subprocess.Popen[str], int],
 ):
     process, megabytes = family

@@ -84,7 +84,7 @@ def test_ratios_are_of_two_servers_in_the_same_round(repository_folder: Path):
     assert "| Other | - | 10 (5 to 15) | - |" in table(results, runtime, models=6)
 
 
-def test_the_environments_of_peers_hold_every_package_that_they_load():
+def test_peers_environments_hold_every_package_they_load():
     """They run code of `serving.engine`: a library that it begins to use must be installed there too."""
     load = "before = set(sys.modules); import benchmarks.serving.peers.model; print(*set(sys.modules) - before)"
     code = f"import sys; {load}"

@@ -23,7 +23,7 @@ def samples_of(modes: list[int], each: int, offset: float = 0.0) -> torch.Tensor
     return (centres * (1 + offset * ring.STD / ring.RADIUS)).repeat(each, 1)
 
 
-def test_the_ring_is_metz_et_als_scaled_into_the_range_of_a_picture():
+def test_the_ring_is_metz_et_als_scaled_to_an_images_range():
     images = ring.dataset(Path()).images
     points = images.flatten(1)
     assert images.shape == (ring.COUNT, 2, 1, 1) and images.dtype == torch.float32 and points.abs().max() < 1
@@ -52,7 +52,7 @@ def test_a_mode_is_found_by_20_high_quality_samples_in_2500():
     assert ring.measure(torch.cat([rest[19:], samples_of([5], 19)]))["modes"] == 1
 
 
-def test_a_sample_beyond_three_standard_deviations_is_of_no_quality_but_has_a_nearest_mode():
+def test_a_sample_beyond_three_deviations_still_has_a_mode():
     assert ring.measure(samples_of(list(range(8)), 100, offset=2.9))["quality"] == 1
     assert ring.measure(samples_of(list(range(8)), 100, offset=3.1)) == {"modes": 0, "quality": 0, "kl": 0}
 
@@ -70,7 +70,7 @@ def test_every_setting_is_a_recipe_of_its_own(task: str, setting: Setting):
     assert chosen.sha256 not in others
 
 
-def test_the_study_covers_every_loss_and_unrolls_as_metz_et_al_did():
+def test_the_study_covers_every_loss_and_metz_et_als_unrolling():
     from training.losses import LOSSES
 
     for task, settings in (("ring", RING), ("stacked", STACKED)):

@@ -42,7 +42,7 @@ def test_the_repository_is_small_enough_to_clone():
     assert size < 40e6
 
 
-def test_the_card_is_made_from_the_document_and_holds_measured_figures(model: Model):
+def test_the_card_is_made_from_the_document_and_has_metrics(model: Model):
     assert (model.folder / "README.md").read_text() == model_card.render(model.folder)
     metrics: list[dict[str, Any]] = model.document["metrics"]
     assert "fid" in {metric["name"] for metric in metrics}
@@ -77,7 +77,7 @@ def test_the_shipped_recipe_is_the_one_it_was_trained_with(model: Model):
     assert model.document["training"]["recipe_sha256"] == sha256
 
 
-def test_the_run_was_to_its_end_and_a_snapshot_on_the_way_is_named(model: Model):
+def test_the_run_is_whole_or_names_its_snapshot(model: Model):
     total = model.document["training"]["recipe"]["total_kimg"]
     record = read_lines(model.folder / card_images.RECORD)
     assert record[-1]["kimg"] >= total
@@ -125,7 +125,7 @@ def test_styles_mix_as_far_as_is_said(model: Model):
     assert abs(figures["fid_mixed"]["value"] / figures["fid"]["value"] - 1) <= 0.2
 
 
-def test_a_judge_reads_every_digit_of_a_conditional_model_as_asked():
+def test_the_digit_classifier_reads_every_digit_as_asked():
     """The first bound lies three deviations of 200 pictures below the second, which the card's figure must reach."""
     digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
     assert digit_models

@@ -51,14 +51,14 @@ def pins(lock: str) -> dict[str, Version]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_holds_hashed_exact_versions_and_comments_and_nothing_else(lock: str):
+def test_a_lock_holds_only_hashed_exact_versions_and_comments(lock: str):
     assert len(pins(lock)) > 30
     rest = ENTRY.sub("", LOCKS[lock])
     assert [line for line in rest.splitlines() if line and not line.lstrip().startswith("#")] == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_names_no_index_no_host_and_no_folder_of_a_machine(lock: str):
+def test_a_lock_names_no_index_host_or_folder_of_a_machine(lock: str):
     assert re.findall(r"\S*(?:://|@ |index-url|find-links|file:)\S*|(?<![\w-])/\w+", LOCKS[lock]) == []
 
 
@@ -177,3 +177,11 @@ def test_a_script_leads_to_a_function(script: tuple[str, str]):
 
 def test_the_changelog_has_an_entry_for_this_version():
     assert re.search(rf"^## \[{re.escape(serving.__version__)}\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+
+
+def test_every_test_is_in_one_tier_whatever_its_marks():
+    runs = re.findall(r'-m pytest.* -m "?([a-z ]+)"?$', (ROOT / "Makefile").read_text(), re.M)
+    for slow, serial in itertools.product((True, False), repeat=2):
+        assert sum(bool(eval(run, {"slow": slow, "serial": serial})) for run in runs) == 1, (slow, serial)
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"^(?:TOOLS=all )?make (test\S*)$", ci, re.M) == ["test", "test-slow"]

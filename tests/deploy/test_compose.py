@@ -19,6 +19,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
+@pytest.mark.slow
 @needs("podman", package="podman")  # podman-compose asks for it
 @pytest.mark.parametrize("profile", [(), ("--profile", "traces")], ids=["plain", "traces"])
 def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
@@ -29,6 +30,7 @@ def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
     assert yaml.safe_load(done.stdout)["services"].keys() >= services
 
 
+@pytest.mark.slow
 @needs("docker-compose", package="docker-compose")
 @pytest.mark.parametrize("profile", [(), ("--profile", "traces")], ids=["plain", "traces"])
 def test_docker_compose_finds_nothing_wrong(profile: tuple[str, ...]):

@@ -27,7 +27,10 @@ from processes import wait
 from serving.engine.repository import load_repository
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not IMAGE, reason="GANYMEDE_IMAGE names no image: `make image test-image`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not IMAGE, reason="GANYMEDE_IMAGE names no image: `make image test-image`"),
+]
 
 BASE_MB = 125  # python:3.11-slim, unpacked; a stand-in may be larger, so what is ours is measured alone
 MOST_MB = 375  # Granian's library alone has 22
@@ -89,7 +92,7 @@ def test_it_holds_the_packages_of_the_lock_and_no_others():
     assert not found.keys() & {"torch", "onnx", "pip", "setuptools", "ray", "pyarrow"}
 
 
-def test_it_holds_no_compiler_no_cache_and_no_package_of_ours_that_is_not_served():
+def test_it_holds_no_compiler_no_cache_and_only_what_is_served():
     code = (
         "import os, shutil, json\n"
         "tools = [t for t in ('cc', 'gcc', 'g++', 'clang', 'make', 'ld', 'uv') if shutil.which(t)]\n"
@@ -234,7 +237,6 @@ def test_killed_it_ends_with_an_error(tmp_path: Path):
         assert container.process.wait(20) == 128 + signal.SIGKILL
 
 
-@pytest.mark.slow
 def test_a_worker_that_keeps_dying_ends_it_with_an_error(repository_folder: Path, tmp_path: Path):
     """Twice within 5 s."""
     kill_newest = (

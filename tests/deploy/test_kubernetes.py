@@ -23,6 +23,8 @@ from serving.api.http.validation import MAX_BODY_BYTES
 from serving.api.settings import PREFIX, Settings
 from serving.api.telemetry.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["cpu", "gpu", "keda"]
@@ -206,7 +208,7 @@ def test_the_gpu_overlay_asks_for_one():
     assert "nvidia.com/gpu" not in container("cpu")["resources"]["limits"]
 
 
-def test_autoscalers_and_their_rules_ask_for_metrics_that_there_are():
+def test_autoscalers_and_rules_ask_for_metrics_that_exist():
     (metric,) = of_kind("cpu", "HorizontalPodAutoscaler")["spec"]["metrics"]
     (trigger,) = of_kind("keda", "ScaledObject")["spec"]["triggers"]
     adapter = (FOLDER / "examples" / "prometheus-adapter.yaml").read_text()
@@ -241,7 +243,7 @@ def test_the_bulk_job_cuts_the_work_as_the_command_does():
     assert part["env"][0]["name"] == "JOB_COMPLETION_INDEX"
 
 
-def test_the_ray_job_runs_a_command_there_is_with_the_ray_of_the_image():
+def test_the_ray_job_runs_a_real_command_with_the_images_ray():
     (job,) = example("ray-job")
     command = job["spec"]["entrypoint"].split()
     parsed = _parser().parse_args(command[command.index("serving") + 1 :])

@@ -39,7 +39,7 @@ SCRAPE_SECONDS = 1
 RATE_SECONDS = 5  # what Grafana would put in the place of $__rate_interval: a few scrapes
 
 
-pytestmark = needs("prometheus", "promtool", package="prometheus")
+pytestmark = [pytest.mark.slow, needs("prometheus", "promtool", package="prometheus")]
 
 
 @pytest.fixture(scope="module")

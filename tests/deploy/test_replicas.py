@@ -27,7 +27,7 @@ FULL = os.environ.get("FAULTS") == "full"
 RATE = 200 if FULL else 60  # requests a second, each for 4 images
 RETRIES = 5
 
-pytestmark = needs("haproxy", package="haproxy")
+pytestmark = [pytest.mark.slow, pytest.mark.serial, needs("haproxy", package="haproxy")]
 
 
 class Replicas:
@@ -86,7 +86,6 @@ def answered(server: Server) -> float:
     return server.metric("ganymede_requests_total", route="/v1/models")
 
 
-@pytest.mark.slow
 def test_a_rolling_restart_that_adds_a_model_fails_no_request(
     replicas: Replicas, repository_folder: Path, tell: Callable[[str], None]
 ):
@@ -116,7 +115,6 @@ def test_a_rolling_restart_that_adds_a_model_fails_no_request(
     assert all(models(server.url) == {"tiny-cgan", "tiny-dcgan", "tiny-style"} for server in replicas.servers)
 
 
-@pytest.mark.slow
 def test_a_replica_that_is_killed_costs_at_most_a_retry(replicas: Replicas, tell: Callable[[str], None]):
     wait(lambda: up(replicas), 10)
     for _ in range(5 if FULL else 1):
@@ -136,7 +134,6 @@ def test_a_replica_that_is_killed_costs_at_most_a_retry(replicas: Replicas, tell
         wait(lambda: up(replicas), 10)
 
 
-@pytest.mark.slow
 def test_a_stream_of_the_client_does_not_notice(replicas: Replicas):
     """All its pictures, in order, and the same as from a server that nothing happens to."""
     with Client(replicas.url) as client:

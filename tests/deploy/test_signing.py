@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,7 +21,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def commands() -> dict[str, str]:
     """The page's, by their first two words."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.S)
@@ -28,13 +30,20 @@ def commands() -> dict[str, str]:
     return {" ".join(line.split()[:2]): line for line in lines}
 
 
-@pytest.fixture
-def signed(tmp_path: Path, commands: dict[str, str]) -> Path:
-    shutil.copytree(ROOT / "models", tmp_path / "models")
+@pytest.fixture(scope="module")
+def signed_once(tmp_path_factory: pytest.TempPathFactory, commands: dict[str, str]) -> Path:
+    folder = tmp_path_factory.mktemp("signed") / "work"
+    shutil.copytree(ROOT / "models", folder / "models")
     for name in ("openssl ecparam", "openssl ec", "model_signing sign"):
-        done = run(commands[name], tmp_path)
+        done = run(commands[name], folder)
         assert done.returncode == 0, done.stderr
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def signed(signed_once: Path, tmp_path: Path) -> Path:
+    """A folder with signed models and their keys, to be changed."""
+    return shutil.copytree(signed_once, tmp_path / "signed")
 
 
 def test_what_was_signed_is_verified(signed: Path, commands: dict[str, str]):

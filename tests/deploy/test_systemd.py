@@ -12,6 +12,8 @@ from serving.api import server
 from serving.api.settings import Settings
 from tools import needs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "ganymede@.service"
 needs_systemd = needs("systemd-analyze", package="systemd")

@@ -18,6 +18,8 @@ import pytest
 from processes import children, wait, workers
 from server import START_SECONDS, Server, free_port, serve, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
@@ -42,7 +44,7 @@ def contained(repository: Path, log: Path, *options: str) -> Iterator[tuple[Serv
                 os.kill(first, signal.SIGTERM)  # unshare itself does not pass it on
 
 
-@pytest.mark.parametrize("number", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", ["1", "2"])
 def test_sigterm_ends_it_with_0(repository_folder: Path, tmp_path: Path, number: str):
     with contained(repository_folder, tmp_path / "log.txt", "--workers", number) as (server, first):
         assert httpx2.post(f"{server.url}/v1/sample", json={}).status_code == 200
@@ -75,7 +77,6 @@ def test_a_killed_supervisor_ends_the_container(repository_folder: Path, tmp_pat
         assert server.process.wait(10) not in (0, None)
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_within_4_s(repository_folder: Path, tmp_path: Path, tell: Callable[[str], None]):
     with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):
         server.wait_for_workers(2)
@@ -90,7 +91,6 @@ def test_a_killed_worker_is_replaced_within_4_s(repository_folder: Path, tmp_pat
     assert "Unexpected exit from worker-" in (tmp_path / "log.txt").read_text()
 
 
-@pytest.mark.slow
 def test_a_worker_that_keeps_dying_ends_the_container(repository_folder: Path, tmp_path: Path):
     """It would never serve, while the orchestrator sees a process that lives."""
     with contained(repository_folder, tmp_path / "log.txt", "--workers", "2") as (server, first):

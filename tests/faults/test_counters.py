@@ -19,6 +19,8 @@ from faults.wire import connect, send, talk
 from processes import wait
 from server import Server, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 LARGE = b'{"model": "tiny-style", "n": 256, "scale": 16}'  # 50 MB of pixels: there is time to leave
@@ -106,7 +108,6 @@ def break_http(server: Server, times: int) -> Tally:
     return Tally()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_server_counts_what_its_clients_counted(
     repository_folder: Path, tmp_path: Path, workers: str, full: bool, tell: Callable[[str], None]

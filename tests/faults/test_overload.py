@@ -21,6 +21,8 @@ from faults.wire import Held
 from processes import wait, worker
 from server import ROOT, Server, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 TIMES = (1, 2, 5)  # the capacity
 FRESH = 20  # one in so many requests has a connection of its own
 CLOSED = 32  # clients of the closed loop that shows the capacity
@@ -48,7 +50,6 @@ def figures(name: str, found: dict[str, Any]) -> str:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("images", [64, 16, 1])
 def test_as_much_is_served_as_ever_and_the_rest_is_told_at_once(
     tmp_path: Path, images: int, full: bool, tell: Callable[[str], None]

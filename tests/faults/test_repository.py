@@ -20,6 +20,8 @@ from onnx import TensorProto
 
 from server import ROOT, free_port, serve, serving
 
+pytestmark = pytest.mark.slow
+
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 NOBODY = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]  # in no list of users, without a home
 READ_ONLY = """
@@ -272,7 +274,7 @@ def test_one_worker_needs_no_temporary_folder(
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_serves_any_user_on_a_read_only_root(
     repository_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, workers: str, namespaces: None
 ):

@@ -14,6 +14,8 @@ import pytest
 
 from server import serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "c0ffee" * 8
 WRONG = "decade" * 8
 PATHS = ["/v1/models", "/v1/models/none", "/v1/images/tiny-dcgan/7/0.png", "/v1/images/x/y/z.png", "/metrics", "/docs",

@@ -17,6 +17,8 @@ from faults.load import Load
 from processes import wait, worker, workers
 from server import ROOT, START_SECONDS, Server, free_port, serve, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 RATE = 100  # requests/s, each for 4 images: a part of what a busy machine can do
 NOTICED = 0.3  # seconds from the answer that it is not ready to the last request of a load balancer
 REPLACED = 4.0  # seconds from `kill -9` to the next worker's start
@@ -30,7 +32,7 @@ def replaced(supervisor: int, killed: int, count: int) -> bool:
     return len(workers(supervisor) - {killed}) == count
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [1, 2])
 def test_sigterm_under_load_loses_nothing(
     repository_folder: Path,
     tmp_path: Path,
@@ -61,7 +63,7 @@ def test_sigterm_under_load_loses_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("count", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", ["1", "2"])
 def test_a_signal_during_the_start_ends_it_at_once(
     repository_folder: Path, tmp_path: Path, number: signal.Signals, count: str
 ):
@@ -82,7 +84,6 @@ def test_a_signal_during_the_start_ends_it_at_once(
     assert "Traceback" not in log.read_text() and "Unexpected exit" not in log.read_text()
 
 
-@pytest.mark.slow
 def test_a_killed_worker_costs_clients_a_retry(
     repository_folder: Path, tmp_path: Path, full: bool, tell: Callable[[str], None]
 ):
@@ -116,7 +117,6 @@ def test_the_only_worker_is_replaced(repository_folder: Path, tmp_path: Path):
         assert "Unexpected exit from worker-1" in server.log.read_text()
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_twice_in_5_s_ends_the_server(repository_folder: Path, tmp_path: Path):
     """It would never serve, while an orchestrator sees a process that lives."""
     with serving(repository_folder, tmp_path / "log.txt", env={"GANYMEDE_DRAIN": "0"}) as server:
@@ -130,7 +130,6 @@ def test_a_worker_that_dies_twice_in_5_s_ends_the_server(repository_folder: Path
     assert "Worker crash loop detected, exiting" in log and "Traceback" not in log
 
 
-@pytest.mark.slow
 def test_a_killed_supervisor_leaves_no_worker_behind(repository_folder: Path, tmp_path: Path):
     """They would hold the port, with no process to stop or replace them."""
     with serving(repository_folder, tmp_path / "log.txt", "--workers", "3") as server:
@@ -145,7 +144,6 @@ def test_a_killed_supervisor_leaves_no_worker_behind(repository_folder: Path, tm
             other.listen()
 
 
-@pytest.mark.slow
 def test_a_worker_that_cannot_restart_ends_the_server(repository_folder: Path, tmp_path: Path):
     """A model was changed under the server. It says which, in one line, and the orchestrator sees exit code 1."""
     models = Path(shutil.copytree(repository_folder, tmp_path / "models"))
@@ -159,7 +157,6 @@ def test_a_worker_that_cannot_restart_ends_the_server(repository_folder: Path, t
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
-@pytest.mark.slow
 def test_a_new_worker_serves_the_models_of_the_start(repository_folder: Path, tmp_path: Path):
     """One was copied beside them since, another is being copied. Once one of them changes, the server ends."""
     models = Path(shutil.copytree(repository_folder, tmp_path / "models", ignore=shutil.ignore_patterns("tiny-style")))

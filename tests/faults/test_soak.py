@@ -16,6 +16,8 @@ from faults.load import Load
 from processes import worker
 from server import Server, serving
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 RATE = float(os.environ.get("SOAK_RATE", 40))  # requests a second
 ESTABLISHED = "01"  # in proc(5)'s net/tcp
 SECONDS = float(os.environ.get("SOAK_SECONDS", 0))  # instead of 20, or an hour where FAULTS=full
@@ -58,7 +60,6 @@ def wander(server: Server, stop: threading.Event) -> None:
                 )
 
 
-@pytest.mark.slow
 def test_memory_and_descriptors_stay_where_they_were(
     repository_folder: Path, tmp_path: Path, full: bool, tell: Callable[[str], None]
 ):

@@ -22,7 +22,11 @@ ROUNDS = 20  # of the full form
 MOST_RESIDENT = 8 * 1024  # KiB more than after the first round
 LONGEST = 2.0  # seconds that a good request may take, on a machine with other work
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
+]
 
 
 @pytest.fixture(scope="module")

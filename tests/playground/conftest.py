@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 import tools
-from playground.screen import SIZES, Screen
+from playground.screen import EACH_SIZE, Screen
 from server import ROOT, Server, serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -55,7 +55,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture(params=EACH_SIZE)
 def screen(request: pytest.FixtureRequest, browser: Browser, server: Server, http: httpx2.Client) -> Iterator[Screen]:
     """The playground, on a desktop and on a phone."""
     with Screen.on(browser, request.param, server.url, http) as screen:

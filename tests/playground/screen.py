@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import numpy as np
+import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response, expect
 
 import pictures
@@ -17,6 +18,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
 }
+EACH_SIZE = ["desktop", pytest.param("phone", marks=pytest.mark.slow)]
 NPY = "application/x-npy"
 PIXELS = """canvas => {
     const { width, height } = canvas;

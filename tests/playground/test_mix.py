@@ -13,7 +13,7 @@ def cells(screen: Screen):
     return screen.page.locator(".mix canvas[data-row]")
 
 
-def test_the_table_is_that_of_the_api_with_its_sources_along_two_edges(screen: Screen):
+def test_the_table_is_the_apis_with_sources_along_two_edges(screen: Screen):
     screen.open(TABLE, ready="canvas[data-row].drawn")
     truth = screen.api("/v1/style-mix", styles="coarse", **SOURCES)
     expect(cells(screen)).to_have_count(6)

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 import pictures
-from playground.screen import SIZES, Screen
+from playground.screen import EACH_SIZE, Screen
 from server import ROOT, Server, running, serve, serving
 
 VIEWS = ["sample", "digits", "interpolate", "mix", "wander"]
@@ -38,7 +38,7 @@ def test_the_page_loads_under_100_kb(desktop: Screen, view: str):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", EACH_SIZE)
 def test_axe_finds_no_violation(browser: Browser, server: Server, http: httpx2.Client, size: str, scheme: str):
     with Screen.on(browser, size, server.url, http, color_scheme=scheme) as screen:
         for view in VIEWS:
@@ -95,7 +95,7 @@ def test_back_and_forward_go_through_what_was_shown(screen: Screen):
     expect(screen.page.get_by_role("link", name="Digits")).to_have_attribute("aria-current", "page")
 
 
-def test_a_model_card_opens_with_figures_and_pictures_and_has_a_url(screen: Screen):
+def test_a_model_card_opens_with_metrics_and_images_and_a_url(screen: Screen):
     screen.open()
     style = screen.style_model
     screen.page.locator(f".card[data-model={style}]").get_by_role("button", name="Card of").click()
@@ -127,7 +127,7 @@ def test_cards_tell_name_data_size_and_fid(desktop: Screen):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_request_of_a_view_works_as_curl_as_python_and_as_json(desktop: Screen, view: str, tmp_path: Path):
+def test_the_request_of_a_view_works_as_curl_python_and_json(desktop: Screen, view: str, tmp_path: Path):
     desktop.open(f"?view={view}&count=16&playing=")
     desktop.page.wait_for_load_state("networkidle")  # the grid goes on until the screen is full
     curl, program, body = (desktop.request_text(form) for form in ("curl", "Python", "JSON"))
@@ -200,7 +200,7 @@ def test_an_unknown_model_is_named_by_the_server(desktop: Screen):
     desktop.complaints.clear()
 
 
-def test_what_is_wrong_is_asked_once_and_its_complaint_stands_whatever_else_succeeds(desktop: Screen):
+def test_a_wrong_request_is_sent_once_and_its_error_stays(desktop: Screen):
     asked: list[str] = []
     desktop.page.on("request", lambda request: asked.append(request.post_data or ""))
     desktop.page.goto(f"{desktop.url}/?start=-1&count=256")
@@ -234,9 +234,7 @@ def test_what_is_refused_for_now_is_said_and_asked_for_again(browser: Browser, h
 
 
 @pytest.mark.slow
-def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
-    browser: Browser, http: httpx2.Client, tmp_path: Path
-):
+def test_while_the_server_is_away_the_page_says_so_and_resumes(browser: Browser, http: httpx2.Client, tmp_path: Path):
     with (
         serving(MODELS, tmp_path / "first.txt") as first,
         Screen.on(browser, "desktop", first.url, http) as screen,
@@ -255,9 +253,7 @@ def test_while_the_server_is_away_the_page_says_so_and_goes_on_by_itself(
 
 
 @pytest.mark.slow
-def test_a_server_that_comes_back_with_other_models_is_looked_at_anew(
-    browser: Browser, http: httpx2.Client, tmp_path: Path
-):
+def test_a_server_back_with_other_models_is_read_anew(browser: Browser, http: httpx2.Client, tmp_path: Path):
     fewer = shutil.copytree(MODELS, tmp_path / "models", ignore=shutil.ignore_patterns("cgan-mnist"))
     with (
         serving(MODELS, tmp_path / "first.txt") as first,
@@ -276,9 +272,7 @@ def test_a_server_that_comes_back_with_other_models_is_looked_at_anew(
 
 
 @pytest.mark.slow
-def test_a_key_is_asked_for_and_sent_and_kept_out_of_what_is_copied(
-    browser: Browser, http: httpx2.Client, tmp_path: Path
-):
+def test_a_key_is_asked_for_sent_and_never_copied(browser: Browser, http: httpx2.Client, tmp_path: Path):
     keys = tmp_path / "keys.txt"
     keys.write_text(f"{hashlib.sha256(b'sesame').hexdigest()} alice\n")
     settings = {"GANYMEDE_API_KEYS_FILE": str(keys)}

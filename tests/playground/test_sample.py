@@ -23,7 +23,7 @@ def test_the_grid_shows_what_the_api_returns_for_its_addresses(screen: Screen):
     assert len(picture) > 100
 
 
-def test_scrolling_goes_on_through_the_addresses_of_the_seed_and_a_reload_begins_there(screen: Screen):
+def test_scrolling_goes_through_the_seed_and_reload_stays(screen: Screen):
     screen.open("?seed=3&count=64")
     tiles = screen.page.locator(".grid .tile.ready")
     before = tiles.count()
@@ -64,7 +64,7 @@ def test_seed_index_class_and_count_are_fields(screen: Screen):
     )
 
 
-def test_a_model_is_chosen_by_its_card_and_truncation_is_for_style_models(screen: Screen):
+def test_a_model_is_chosen_by_card_and_only_styles_truncate(screen: Screen):
     screen.open("?seed=5")
     style = screen.style_model
     assert screen.settings().get_by_label("Truncation").is_hidden()
@@ -99,7 +99,7 @@ def test_a_picture_becomes_the_start_of_a_walk(screen: Screen):
     screen.shows(first, screen.sample(model=screen.digit_model, seed=21, start=5, labels=4)[0])
 
 
-def test_a_picture_becomes_a_keyframe_or_a_source_of_a_mix_and_a_wander(screen: Screen):
+def test_an_image_becomes_a_keyframe_or_a_source_of_a_mix(screen: Screen):
     style = screen.style_model
     screen.open(f"?model={style}&seed=21&count=16")
     tile = screen.page.get_by_role("button", name="Picture 21:3", exact=True)
@@ -134,7 +134,7 @@ def test_the_grid_is_walked_with_keys_alone(desktop: Screen):
     expect(desktop.page.get_by_label("Picture 7:1,")).to_be_focused()
 
 
-def test_the_picture_with_the_focus_is_not_beneath_what_sticks_to_an_edge(desktop: Screen):
+def test_the_focused_image_is_not_beneath_a_sticky_edge(desktop: Screen):
     desktop.open("?seed=7&count=256")
     expect(desktop.page.locator(".grid .tile.ready").nth(200)).to_be_attached()
     desktop.page.locator(".grid .tile").first.focus()
@@ -151,7 +151,7 @@ def test_the_picture_with_the_focus_is_not_beneath_what_sticks_to_an_edge(deskto
         assert seen, desktop.page.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
-def test_a_field_that_was_written_in_does_not_take_scrolling_or_back_away(desktop: Screen):
+def test_an_edited_field_leaves_scrolling_and_back_alone(desktop: Screen):
     desktop.open("?seed=7")
     index = desktop.settings().get_by_label("From index")
     index.click()

@@ -93,7 +93,7 @@ def test_truncation_0_gives_one_picture(generate):
     assert (images == images[0]).all()
 
 
-def test_a_seed_that_was_drawn_is_told_and_makes_the_same_pictures(generate):
+def test_a_drawn_seed_is_printed_and_repeats_the_images(generate):
     path, said = generate("tiny-dcgan", "-n", "2", output="first.npy")
     seed = re.search(r"seed (\d+)", said)
     assert seed is not None and int(seed[1]) < 2**53

@@ -37,7 +37,7 @@ origins = st.lists(st.sampled_from(["*", "https://a.example", "http://b:80", "nu
 @example({"GANYMEDE_WORKERS": "9" * 5000})
 @example({"GANYMEDE_TIMEOUT": "1_0"})
 @example({"GANYMEDE_TIMEOUT": "٣"})
-def test_settings_are_within_their_ranges_or_the_variable_is_named(environment: dict[str, str]):
+def test_settings_are_in_range_or_the_variable_is_named(environment: dict[str, str]):
     try:
         found = Settings.from_environment(environment)
     except ValueError as error:
@@ -66,7 +66,7 @@ def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(lines).map(lambda found: "\n".join(found).encode("utf-8", "surrogatepass")) | st.binary())
-def test_a_file_of_keys_is_read_or_refused_at_the_start_and_lets_nobody_in_later(keys_file: Path, content: bytes):
+def test_a_key_file_is_read_or_rejected_and_never_lets_all_in(keys_file: Path, content: bytes):
     keys_file.write_bytes(content)
     try:
         Keys(keys_file)

@@ -106,7 +106,7 @@ def same(sent: Any, parsed: Any) -> bool:
 @pytest.mark.parametrize("model", BODIES, ids=lambda model: model.route)
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_body_is_taken_as_it_was_sent_or_refused_with_pointers_into_it(model: type[Body], data: st.DataObject):
+def test_a_body_is_accepted_as_sent_or_rejected_with_pointers(model: type[Body], data: st.DataObject):
     sent = data.draw(bodies(model) | st.dictionaries(st.sampled_from(NAMES) | texts, values, max_size=5) | values)
     text = json.dumps(sent).encode()
     try:
@@ -265,7 +265,7 @@ elements = st.tuples(media_ranges, qualities)
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(LATIN) | st.text('aimgepnj/*;q=,. 01_+-\t\0"') | st.none())
-def test_an_accept_header_of_any_text_is_a_format_on_offer_or_a_406(accept: str | None):
+def test_any_accept_header_is_a_format_on_offer_or_a_406(accept: str | None):
     try:
         assert negotiate(accept, responses.STILLS) in responses.STILLS
     except Problem as problem:
@@ -323,7 +323,7 @@ def test_the_id_of_a_request_is_fit_for_a_log(sent: str):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(LATIN), st.lists(st.text(LATIN.filter(lambda c: c not in ',"'))), st.booleans())
-def test_the_tag_of_what_a_client_holds_is_found_in_any_list_and_only_there(text: str, others: list[str], weak: bool):
+def test_a_held_tag_is_found_in_any_list_and_only_there(text: str, others: list[str], weak: bool):
     ours = '"' + "0123456789abcdef" * 2 + '"'
     assert ours not in images._tags(text)
     held = [*others, f"W/{ours}" if weak else ours, *others]

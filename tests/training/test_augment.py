@@ -31,7 +31,7 @@ def assert_uniform(values: Tensor, low: float, high: float) -> None:
     assert values.std().item() == pytest.approx(width / 12**0.5, rel=0.04)
 
 
-def test_color_draws_brightness_saturation_and_contrast_from_the_ranges_of_the_paper():
+def test_color_draws_from_the_ranges_of_the_paper():
     # Two patterns that add nothing to each other's means: one of light and dark, one of colours.
     light = torch.tensor([0.2, -0.2]).reshape(1, 1, 2).expand(3, 4, 2)
     hue = torch.tensor([0.1, -0.3, 0.2]).reshape(3, 1, 1).expand(3, 4, 2)
@@ -56,9 +56,7 @@ def test_a_grey_picture_has_no_saturation_to_change():
 
 
 @pytest.mark.parametrize("height, width, down, right", [(28, 28, 4, 4), (32, 64, 4, 8), (20, 8, 3, 1)])
-def test_translation_moves_by_whole_pixels_up_to_an_eighth_and_fills_with_zero(
-    height: int, width: int, down: int, right: int
-):
+def test_translation_moves_by_whole_pixels_up_to_an_eighth(height: int, width: int, down: int, right: int):
     n = 1000
     picture = torch.rand(2, height, width) + 0.5
     padded = F.pad(picture, (right, right, down, down))
@@ -75,7 +73,7 @@ def test_translation_moves_by_whole_pixels_up_to_an_eighth_and_fills_with_zero(
 
 
 @pytest.mark.parametrize("height, width", [(28, 28), (32, 16), (7, 7)])
-def test_cutout_removes_one_rectangle_of_half_the_height_and_width(height: int, width: int):
+def test_cutout_removes_one_rectangle_of_half_the_size(height: int, width: int):
     seen = augment.cutout(torch.ones(3000, 2, height, width))
     gone = seen == 0
     assert torch.equal(gone[:, 0], gone[:, 1]) and ((seen == 1) | gone).all()
@@ -103,7 +101,7 @@ def test_shape_and_type_are_kept_and_the_images_left_alone(policy, dtype, shape)
 
 
 @every_policy
-def test_every_picture_has_its_own_draws_and_a_seed_repeats_them(policy):
+def test_every_image_has_its_own_draws_and_a_seed_repeats(policy):
     images = (torch.rand(1, 3, 16, 16) * 2 - 1).expand(8, -1, -1, -1)
     seen = seeded(images, policy)
     assert all(not torch.equal(seen[0], other) for other in seen[1:])

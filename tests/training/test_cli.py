@@ -70,7 +70,8 @@ def test_a_dry_run_takes_no_data_and_writes_nothing(tmp_path: Path, capsys: pyte
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_killed_in_the_middle_goes_on_from_its_last_checkpoint(tmp_path: Path):
+@pytest.mark.slow
+def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path: Path):
     command = [sys.executable, "-m", "training", "train"]
     options = ["--data", str(DATA), "--threads", "1", "--tick-kimg", "0.1", "--checkpoint-seconds", "0"]
     new = [*command, *RECIPE, "total_kimg=1000", *options, "--runs", str(tmp_path)]
@@ -150,7 +151,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, capsys: pytest.Cap
     assert main([*resume, str(tmp_path / "begun.npz")]) == 0
 
 
-def test_what_measures_fid_draws_none_of_the_runs_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_measuring_fid_draws_no_random_number_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Or a run that was stopped would go on with others than one that was not: only the first has them drawn twice."""
     states: list[dict[str, torch.Tensor]] = []
     for draws in (1, 7):

@@ -62,7 +62,7 @@ def gradients(loss: typing.Callable[[Tensor, Tensor], Tensor], real: float, fake
     return [0.0 if gradient is None else gradient.item() for gradient in found]
 
 
-def test_what_a_recipe_can_choose_is_there_and_has_a_formula_here():
+def test_every_loss_a_recipe_can_choose_has_a_formula_here():
     names = set(typing.get_args(typing.get_type_hints(recipe.Recipe)["loss"]))
     assert names == LOSSES.keys() == FORMULAS.keys()
 
@@ -75,7 +75,7 @@ def test_a_loss_equals_its_formula(name: str):
 
 
 @every_loss
-def test_the_loss_of_several_discriminators_is_the_mean_of_theirs(name: str):
+def test_the_loss_of_several_discriminators_is_their_mean(name: str):
     real, fake = some_logits(3, 64)
     for loss in LOSSES[name][:2]:
         expected = sum(loss(r, f).item() for r, f in zip(real, fake, strict=True)) / 3
@@ -83,7 +83,7 @@ def test_the_loss_of_several_discriminators_is_the_mean_of_theirs(name: str):
 
 
 @every_loss
-def test_discriminators_part_the_logits_and_generators_raise_those_of_their_pictures(name: str):
+def test_discriminators_part_logits_and_generators_raise_theirs(name: str):
     real, fake = gradients(LOSSES[name].discriminator, 0.5, 0.5)
     assert real < 0 < fake
     real, fake = gradients(LOSSES[name].generator, 0.5, 0.5)
@@ -93,7 +93,7 @@ def test_discriminators_part_the_logits_and_generators_raise_those_of_their_pict
 
 @every_loss
 @pytest.mark.parametrize("real, fake", [(1e4, -1e4), (-1e4, 1e4)], ids=["sure", "wrong"])
-def test_losses_and_gradients_are_finite_where_a_probability_rounds_to_0_or_1(name: str, real: float, fake: float):
+def test_losses_are_finite_where_a_probability_rounds_to_0_or_1(name: str, real: float, fake: float):
     for loss in LOSSES[name][:2]:
         assert loss(torch.tensor([real]), torch.tensor([fake])).isfinite()
         assert all(map(math.isfinite, gradients(loss, real, fake)))
@@ -114,7 +114,7 @@ def test_an_undecided_discriminator_loses_two_log_two():
     assert loss.generator(zero, zero).item() == pytest.approx(-math.log(2))
 
 
-def test_the_minimax_generator_learns_nothing_from_a_discriminator_that_is_sure_and_the_non_saturating_one_most():
+def test_minimax_saturates_where_non_saturating_learns_most():
     for sure in (-20.0, -1e4):
         assert gradients(LOSSES["minimax"].generator, 0.0, sure)[1] == pytest.approx(0, abs=1e-8)
         assert gradients(LOSSES["non_saturating"].generator, 0.0, sure)[1] == pytest.approx(-1, rel=1e-6)
@@ -126,7 +126,7 @@ def test_a_hinge_discriminator_rests_beyond_its_margin():
     assert gradients(LOSSES["hinge"].discriminator, 0.9, -0.9) == [-1, 1]
 
 
-def test_a_relativistic_loss_does_not_see_what_is_added_to_every_logit():
+def test_a_relativistic_loss_ignores_a_shift_of_all_logits():
     real, fake = some_logits(8)
     for loss in LOSSES["relativistic"][:2]:
         assert loss(real + 5, fake + 5).item() == pytest.approx(loss(real, fake).item(), rel=1e-5)
@@ -140,7 +140,7 @@ def test_a_target_of_one_is_the_loss_itself(name: str):
 
 
 @with_targets
-def test_a_smoothed_label_is_what_the_discriminator_comes_to_say_of_a_real_picture(name: str):
+def test_a_smoothed_label_is_the_optimum_on_real_images(name: str):
     target = 0.9
     logit = target if name == "least_squares" else math.log(target / (1 - target))
 
@@ -160,7 +160,7 @@ def test_targets_weigh_the_two_logarithms_of_each_picture(name: str):
     assert LOSSES[name].discriminator(real, fake, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_targets_of_least_squares_are_a_distance_from_each_picture():
+def test_least_squares_targets_are_a_distance_from_each_image():
     real, fake = some_logits(2, 64)
     target = torch.linspace(0.7, 1.2, 64)
     expected = ((real - target) ** 2).mean() / 2 + (fake**2).mean() / 2

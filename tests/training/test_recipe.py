@@ -64,12 +64,12 @@ def test_every_shipped_recipe_is_read_and_names_itself(name: str):
         ("optimizer.beta2=nan", "`optimizer.beta2` (=nan) must be a finite number."),
     ],
 )
-def test_a_wrong_field_is_refused_with_its_value_and_what_is_right(override: str, message: str):
+def test_a_wrong_field_is_rejected_with_value_and_range(override: str, message: str):
     assert message in refusal("dcgan-mnist", override)
 
 
 @pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma", "wgan_gp"])
-def test_a_penalty_at_each_picture_and_a_norm_over_the_batch_do_not_go_together(penalty: str):
+def test_a_penalty_per_image_and_a_batch_norm_do_not_combine(penalty: str):
     none = "penalty={r1_gamma = 0.0}"
     message = refusal("dcgan-mnist", none, f"penalty.{penalty}=0.1", "network.discriminator_norm=batch")
     assert message.startswith(f"`penalty.{penalty}` holds the gradient at each picture")

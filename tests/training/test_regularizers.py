@@ -37,14 +37,14 @@ def quadratic(images: Tensor) -> Tensor:
     return images.square().sum(dim=(1, 2, 3)) / 2
 
 
-def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
+def test_r1_of_a_linear_layer_is_half_its_squared_weights():
     weights = torch.randn(3, 4, 4)
     images = torch.randn(5, 3, 4, 4, requires_grad=True)
     penalty = gradient_penalty(images, linear(weights)(images))
     assert penalty.item() == pytest.approx(weights.square().sum().item() / 2, rel=1e-5)
 
 
-def test_the_penalty_of_a_quadratic_discriminator_is_half_the_mean_squared_length_of_the_pictures():
+def test_r1_of_a_quadratic_is_half_the_mean_squared_length():
     images = torch.randn(5, 3, 4, 4, requires_grad=True)
     expected = images.detach().square().sum().item() / 5 / 2
     assert gradient_penalty(images, quadratic(images)).item() == pytest.approx(expected, rel=1e-5)
@@ -57,7 +57,7 @@ def test_the_penalty_is_differentiable_in_the_weights():
     assert weight.grad is not None and weight.grad.item() == pytest.approx(3.0)
 
 
-def test_the_penalty_of_a_layer_of_tanh_and_its_gradient_are_those_of_the_formula():
+def test_r1_of_a_tanh_layer_and_its_gradient_are_the_formulas():
     first = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
     last = torch.randn(6, dtype=torch.float64, requires_grad=True)
     images = torch.randn(5, 2, 2, 2, dtype=torch.float64, requires_grad=True)
@@ -70,7 +70,7 @@ def test_the_penalty_of_a_layer_of_tanh_and_its_gradient_are_those_of_the_formul
     torch.testing.assert_close(found, torch.autograd.grad(expected, (first, last)), rtol=1e-5, atol=1e-5)
 
 
-def test_several_discriminators_are_each_penalised_for_themselves():
+def test_several_discriminators_are_penalised_each():
     weights = torch.randn(2, 1, 2, 2)
     images = torch.randn(5, 1, 2, 2, requires_grad=True)
     opposed = torch.stack([linear(weights[0])(images), linear(-weights[0])(images), linear(weights[1])(images)])
@@ -84,7 +84,7 @@ def test_several_discriminators_are_each_penalised_for_themselves():
     assert of_wgan.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_wgan_penalty_of_a_linear_discriminator_is_the_squared_distance_of_its_slope_from_one():
+def test_wgan_gp_of_a_linear_layer_is_its_slopes_distance():
     real, fake = torch.randn(2, 5, 3, 4, 4)
     weights = torch.randn(3, 4, 4)
     for slope in (0.3, 1.0, 4.0):
@@ -92,7 +92,7 @@ def test_the_wgan_penalty_of_a_linear_discriminator_is_the_squared_distance_of_i
         assert penalty.item() == pytest.approx((slope - 1) ** 2, abs=1e-5)
 
 
-def test_the_wgan_penalty_looks_anywhere_on_the_line_between_a_real_and_a_generated_picture():
+def test_wgan_gp_looks_anywhere_between_real_and_generated():
     seen: list[Tensor] = []
 
     def discriminate(images: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def test_the_wgan_penalty_looks_anywhere_on_the_line_between_a_real_and_a_genera
     assert penalty.item() == pytest.approx((seen[0].flatten(1).norm(dim=1) - 1).square().mean().item(), rel=1e-5)
 
 
-def test_the_wgan_penalty_is_differentiable_even_of_a_discriminator_that_is_flat():
+def test_wgan_gp_is_differentiable_of_a_flat_discriminator():
     real, fake = torch.randn(2, 5, 1, 2, 2)
     weights = torch.zeros(1, 2, 2, requires_grad=True)
     wgan_gradient_penalty(linear(weights), real, fake).backward()
@@ -120,7 +120,7 @@ def test_the_wgan_penalty_is_differentiable_even_of_a_discriminator_that_is_flat
     assert slope.grad is not None and slope.grad.item() == pytest.approx(2 * (3 - 1))  # of (slope - 1)^2
 
 
-def test_clipped_weights_lie_in_the_cube_and_small_ones_are_left_alone():
+def test_clipped_weights_lie_in_the_cube_small_ones_stay():
     network = nn.Linear(50, 50)
     before = network.weight.detach().clone()
     clip_weights(network, 0.01)
@@ -136,7 +136,7 @@ def linear_synthesis(matrix: Tensor, ws: Tensor) -> Tensor:
     return torch.einsum("nlw,lwcij->ncij", ws, matrix)
 
 
-def test_the_expected_squared_path_length_of_a_linear_synthesis_is_its_squared_norm():
+def test_path_length_of_a_linear_synthesis_is_its_norm():
     matrix = torch.randn(3, 5, 2, 4, 4)  # 3 styles of 5, pictures of 2 x 4 x 4
     ws = torch.randn(20_000, 3, 5, requires_grad=True)
     penalty, mean = path_length(linear_synthesis(matrix, ws), ws, torch.zeros(()))
@@ -146,7 +146,7 @@ def test_the_expected_squared_path_length_of_a_linear_synthesis_is_its_squared_n
     assert 0.9 * math.sqrt(squared) < length < math.sqrt(squared)
 
 
-def test_the_path_length_penalty_and_its_gradient_are_those_of_the_formula():
+def test_the_path_length_penalty_and_gradient_are_the_formulas():
     scale = torch.tensor(2.0, requires_grad=True)
     matrix, ws = torch.randn(3, 5, 2, 4, 4), torch.randn(8, 3, 5, requires_grad=True)
     torch.manual_seed(1)
@@ -174,7 +174,7 @@ def test_the_mean_path_length_comes_to_where_the_lengths_are():
 
 
 @pytest.mark.parametrize("modulation", ["adain", "demodulation"])
-def test_path_lengths_of_a_style_generator_reach_its_mapping_network(modulation):
+def test_path_lengths_reach_the_mapping_network(modulation):
     config = stylegan.Config(latent_size=8, w_size=8, mapping_layers=2, channel_max=8, modulation=modulation)
     generator = stylegan.Generator(config, 8, 3)
     ws = generator.styles(torch.randn(4, 8), 0.5)
@@ -193,7 +193,7 @@ def test_features_match_where_their_means_do():
     assert feature_matching(real, real + 0.5).item() == pytest.approx(4 * 0.25, rel=1e-5)
 
 
-def test_mode_seeking_is_the_inverse_of_how_far_pictures_move_with_their_latents():
+def test_mode_seeking_is_the_inverse_of_how_far_images_move():
     z_a, z_b = torch.randn(2, 16, 12)
 
     def pictures(z: Tensor, scale: float) -> Tensor:
@@ -204,7 +204,7 @@ def test_mode_seeking_is_the_inverse_of_how_far_pictures_move_with_their_latents
         assert found.item() == pytest.approx(1 / (scale + 1e-5), rel=1e-4)
 
 
-def test_mode_seeking_drives_collapsed_pictures_apart_and_is_finite_where_they_are_one():
+def test_mode_seeking_parts_collapsed_images_and_stays_finite():
     z_a, z_b = torch.randn(2, 16, 12)
     same = torch.ones(16, 1, 2, 2)
     assert mode_seeking(same, same, z_a, z_b).item() == pytest.approx(1e5)
@@ -213,7 +213,7 @@ def test_mode_seeking_drives_collapsed_pictures_apart_and_is_finite_where_they_a
     assert spread.grad is not None and spread.grad.item() < 0
 
 
-def test_targets_of_real_pictures_are_drawn_from_their_interval_one_a_picture():
+def test_real_targets_are_drawn_from_their_interval_per_image():
     targets = real_targets(20_000, 0.7, 1.2, CPU)
     assert isinstance(targets, Tensor) and targets.shape == (20_000,)
     assert 0.7 <= targets.min() < 0.701 and 1.199 < targets.max() <= 1.2
@@ -233,7 +233,7 @@ def test_another_label_is_any_but_the_own_one():
     assert other_labels(torch.tensor([0, 1]), 2).tolist() == [1, 0]
 
 
-def test_mixing_crosses_over_somewhere_between_the_first_layer_and_the_last():
+def test_mixing_crosses_over_between_the_first_and_last_layer():
     crossover = style_mixing_crossover(20_000, 8, 0.9, CPU)
     mixed = crossover[crossover < 8]
     assert len(mixed) / 20_000 == pytest.approx(0.9, abs=0.01)

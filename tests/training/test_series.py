@@ -24,6 +24,7 @@ def write(folder: Path, id_: str, *overrides: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_series_is_stopped_goes_on_and_does_nothing_twice(tmp_path: Path):
     first = write(tmp_path, "first")
     second = write(tmp_path, "second", "monitoring.snapshot_kimg=100")
@@ -60,6 +61,7 @@ def test_a_series_is_stopped_goes_on_and_does_nothing_twice(tmp_path: Path):
     assert document["training"]["images_seen"] >= 1000 * end
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_leaves_the_others_be(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     wrong, right = write(tmp_path, "wrong", 'data.name="npz"'), write(tmp_path, "right")
     series = ["series", str(wrong), str(right), "--out", str(tmp_path), "--data", str(DATA), "--threads", "1"]

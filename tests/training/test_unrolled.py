@@ -69,7 +69,7 @@ def assert_same_state(found: dict[str, Tensor], expected: dict[str, Tensor], rto
 @every_norm
 @pytest.mark.parametrize("before", [0, 3])
 @pytest.mark.parametrize("steps", [1, 5])
-def test_parameters_and_buffers_are_those_that_as_many_real_updates_reach(norm: str, before: int, steps: int):
+def test_unrolled_parameters_are_those_of_as_many_real_updates(norm: str, before: int, steps: int):
     discriminator, optimizer = small(norm, before)
     found = unrolled(discriminator, optimizer, loss_between(REAL, FAKE), steps)
     take(discriminator, optimizer, loss_between(REAL, FAKE), steps)
@@ -94,7 +94,7 @@ def test_a_dcgan_discriminator_is_followed_to_float_tolerance(norm):
 
 
 @every_norm
-def test_the_discriminator_and_its_optimizer_stay_as_they_were_bit_for_bit(norm: str):
+def test_the_discriminator_and_optimizer_stay_bit_for_bit(norm: str):
     discriminator, optimizer = small(norm)
     discriminator.requires_grad_(False)  # as in the generator's half of a training step
     before = copy.deepcopy((discriminator.state_dict(), optimizer.state_dict()))
@@ -119,7 +119,7 @@ def test_an_optimizer_that_has_not_begun_is_given_no_state():
 
 @every_norm
 @pytest.mark.parametrize("before", [0, 3])
-def test_the_gradient_through_the_updates_equals_a_finite_difference(norm: str, before: int):
+def test_the_gradient_through_updates_is_a_finite_difference(norm: str, before: int):
     discriminator, optimizer = small(norm, before)
     if norm == "spectral":
         discriminator.eval()  # autograd takes the vectors of a power iteration for constants: so they are to be
@@ -148,7 +148,7 @@ def test_a_parameter_that_the_loss_does_not_reach_stays():
     assert torch.equal(unrolled(discriminator, optimizer, loss_between(REAL, FAKE), 2)["unused"], torch.ones(3))
 
 
-def test_a_unit_that_never_had_a_gradient_makes_no_gradient_infinite():
+def test_a_unit_without_a_gradient_makes_none_infinite():
     torch.manual_seed(0)
     first = nn.Linear(2, 8)
     discriminator = nn.Sequential(first, nn.ReLU(), nn.Linear(8, 1))

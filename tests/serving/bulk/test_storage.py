@@ -144,9 +144,7 @@ def test_of_two_that_begin_at_once_one_is_told(repository_folder: Path, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["{", "[1, 2]", "[]", "null", "{}"])
-def test_damaged_settings_are_told_and_without_them_the_same_job_goes_on(
-    repository_folder: Path, tmp_path: Path, damage: str
-):
+def test_damaged_settings_are_named_and_without_them_it_resumes(repository_folder: Path, tmp_path: Path, damage: str):
     model, store = repository_folder / "tiny-cgan", Store(str(tmp_path))
     make(job(model, "npy"), store, model)
     before = contents(tmp_path)
@@ -158,7 +156,7 @@ def test_damaged_settings_are_told_and_without_them_the_same_job_goes_on(
     assert contents(tmp_path) == before
 
 
-def test_shards_of_another_job_are_not_taken_for_those_of_this_one(repository_folder: Path, tmp_path: Path):
+def test_shards_of_another_job_are_not_taken_for_this_ones(repository_folder: Path, tmp_path: Path):
     """Whatever the settings have come to say: their numbers, ranges and, of bare pixels, sizes are the same."""
     model = repository_folder / "tiny-cgan"
     seven = job(model, "npy")
@@ -187,7 +185,7 @@ def test_other_files_are_left_alone(repository_folder: Path, tmp_path: Path):
     assert (tmp_path / "README.md").read_text() == "somebody's"
 
 
-def test_another_seed_is_refused_where_the_settings_were_deleted(repository_folder: Path, tmp_path: Path):
+def test_another_seed_is_rejected_though_settings_are_deleted(repository_folder: Path, tmp_path: Path):
     model, store = repository_folder / "tiny-cgan", Store(str(tmp_path))
     make(job(model, "webdataset"), store, model)
     (tmp_path / "_ganymede" / "settings.json").unlink()
@@ -256,7 +254,7 @@ def test_only_what_the_dead_of_this_machine_left_is_removed(tmp_path: Path, monk
         assert {path.name for path in staging.iterdir()} == {living.name, f"{host}.domain.{os.getpid()}.left"}
 
 
-def test_a_folder_that_is_cleaned_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_cleaned_before_its_lock_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store, mkdtemp = Store(str(tmp_path)), tempfile.mkdtemp
     made: list[str] = []
 
@@ -271,7 +269,7 @@ def test_a_folder_that_is_cleaned_before_it_is_locked_is_made_anew(tmp_path: Pat
         assert str(folder) == made[2] and [Path(path).exists() for path in made] == [False, False, True]
 
 
-def test_equal_folders_that_are_put_in_place_at_once_do_not_hinder_each_other(tmp_path: Path):
+def test_equal_folders_moved_at_once_do_not_hinder_each_other(tmp_path: Path):
     """Nor one that reads them meanwhile: at worst it finds them damaged."""
     store = Store(str(tmp_path))
 

@@ -67,7 +67,7 @@ def test_numpys_integers_are_integers(client: Any):
     assert client.digits(np.array([9, 0]), seed=np.int64(7)).labels == [9, 0]
 
 
-def test_a_seed_is_drawn_by_the_client_and_makes_the_same_pictures_again(client: Any):
+def test_a_seed_drawn_by_the_client_repeats_its_images(client: Any):
     first, other = client.sample("tiny-cgan", n=3), client.sample("tiny-cgan", n=3)
     assert 0 <= first[0].seed < 2**53 and first[0].seed != other[0].seed
     again = client.sample("tiny-cgan", n=3, seed=first[0].seed)
@@ -167,9 +167,7 @@ def test_a_wrong_option_is_an_error_at_once(connect: Any, options: dict[str, Any
         connect(**options)
 
 
-def test_address_and_key_come_from_the_environment_unless_they_are_given(
-    server: Server, connect: Any, monkeypatch: pytest.MonkeyPatch
-):
+def test_address_and_key_default_to_the_environments(server: Server, connect: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GANYMEDE_BASE_URL", server.url)
     with connect() as client:
         assert client.base_url.rstrip("/") == server.url

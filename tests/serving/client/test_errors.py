@@ -38,6 +38,9 @@ def subclasses(kind: type) -> set[type]:
     return {kind}.union(*(subclasses(sub) for sub in kind.__subclasses__()))
 
 
+KINDS = sorted(subclasses(GanymedeError) - {GanymedeError}, key=lambda kind: kind.__name__)
+
+
 def test_the_tree_in_the_docstring_is_the_tree():
     drawn = [line.replace("│", " ").replace("├──", "   ").replace("└──", "   ") for line in errors.__doc__.split("\n")]  # pyright: ignore[reportOptionalMemberAccess]
     path, found = [], {}
@@ -61,7 +64,7 @@ def test_another_status_has_the_class_of_its_kind():
     assert type(of(302)) is type(of(418)) is StatusError
 
 
-@pytest.mark.parametrize("kind", subclasses(GanymedeError) - {GanymedeError}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_class_says_what_to_do(kind: type[GanymedeError]):
     assert kind.remedy.endswith(".")
 
@@ -74,7 +77,7 @@ def test_an_error_carries_what_the_problem_says():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"errors": 3}', b'{"errors": [3, {}]}', b"\xff", b"null"])
-def test_an_answer_that_is_no_problem_document_is_an_error_all_the_same(body: bytes):
+def test_a_reply_that_is_no_problem_document_is_an_error(body: bytes):
     error = of(502, body)
     assert (error.detail, error.code, error.errors, error.request_id) == (
         "The server answered 502.",
@@ -135,7 +138,7 @@ def test_pauses_double_from_half_a_second_to_eight_with_jitter():
         assert most / 2 <= min(pauses) < 0.6 * most and 0.9 * most < max(pauses) <= most
 
 
-def test_a_retry_after_is_waited_for_up_to_two_minutes_and_not_by_all_to_the_same_moment():
+def test_retry_after_is_honoured_to_two_minutes_with_jitter():
     for seconds, attempt in ((100, 0), (120, 5)):
         pauses = [pause(full(seconds), attempt) or 0 for _ in range(200)]
         assert seconds <= min(pauses) < seconds + 0.1 and seconds + 0.4 < max(pauses) <= seconds + 0.5
@@ -157,7 +160,7 @@ def test_a_refusal_that_says_when_to_come_back_uses_up_no_retry():
         assert caught.value is error
 
 
-def test_who_is_told_again_and_again_comes_back_for_ten_minutes_and_without_retries_never():
+def test_retries_last_ten_minutes_and_none_means_none():
     for call in (
         Call(requests.models(), Options(), began=time.monotonic() - 600),
         Call(requests.models(), Options(60, 0)),
@@ -176,7 +179,7 @@ def test_a_client_over_its_quota_waits_and_gets_its_pictures(serve: Any, connect
 
 
 @pytest.mark.slow
-def test_a_stream_through_a_rate_limit_takes_as_long_as_the_limit_says(serve: Any, connect: Any):
+def test_a_stream_keeps_to_the_servers_rate_limit(serve: Any, connect: Any):
     """Pages in flight share the quota: whichever comes first sends the others away once more."""
     with serve(GANYMEDE_RATE_LIMIT="60") as server, connect(server.url) as client:
         began = time.monotonic()
@@ -186,7 +189,7 @@ def test_a_stream_through_a_rate_limit_takes_as_long_as_the_limit_says(serve: An
         assert time.monotonic() - began > (720 - 60 - 6 * 60) / 60 - 0.5
 
 
-def test_a_key_opens_a_server_that_asks_for_one_and_shows_nowhere(
+def test_a_key_opens_its_server_and_shows_nowhere(
     serve: Any, connect: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ):
     import hashlib

@@ -43,7 +43,7 @@ def right(server: Server) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["reset", "truncate"])
 @pytest.mark.parametrize("after", [0, 1, 17, 200, 700, 1000, REPLY, REPLY + 300])
-def test_a_reply_cut_off_anywhere_is_an_error_and_then_the_right_pictures(
+def test_a_reply_cut_anywhere_is_an_error_then_the_right_images(
     connect: Any, proxy: Proxy, right: np.ndarray, impatient: None, kind: Any, after: int
 ):
     with connect(proxy.url, retries=0) as client:
@@ -66,7 +66,7 @@ def test_two_retries_and_no_more(connect: Any, proxy: Proxy, impatient: None):
 
 
 @pytest.mark.parametrize("after", [0, 10, 200, 260])
-def test_a_request_cut_off_anywhere_is_never_answered_with_pictures(connect: Any, proxy: Proxy, after: int):
+def test_a_request_cut_anywhere_never_gets_images(connect: Any, proxy: Proxy, after: int):
     """The server sees the end of what was sent, in the head or in the body."""
     proxy.faults = [Fault("half-close", after)]
     with connect(proxy.url, retries=0, timeout=5) as client, pytest.raises(GanymedeError) as caught:
@@ -102,7 +102,7 @@ def test_a_delay_that_is_borne_changes_nothing(connect: Any, proxy: Proxy, right
         assert np.array_equal(client.sample("tiny-dcgan", n=16, seed=7).array, right)
 
 
-def test_a_stream_through_faults_misses_nothing_and_repeats_nothing(connect: Any, proxy: Proxy, impatient: None):
+def test_a_stream_through_faults_skips_and_repeats_nothing(connect: Any, proxy: Proxy, impatient: None):
     """40 pages, a dozen of whose connections break at other places each."""
     proxy.faults = [
         Fault("reset" if i % 2 else "truncate", after) for i, after in enumerate([*range(0, 5000, 450), 0, 1])
@@ -171,7 +171,7 @@ def pictures_reply(server: Server, **changes: Any) -> tuple[bytes, list[str]]:
 
 
 @pytest.mark.parametrize("changes", [{"n": 3}, {"n": 1}, {"seed": 8}, {"start": 1}, {"model": "tiny-style"}], ids=str)
-def test_the_answer_to_another_request_is_never_taken_for_its_own(
+def test_a_reply_to_another_request_is_never_accepted(
     connect: Any, server: Server, stranger: Stranger, changes: dict[str, Any]
 ):
     with connect(stranger.url, retries=0) as client:
@@ -184,9 +184,7 @@ def test_the_answer_to_another_request_is_never_taken_for_its_own(
         assert caught.value.code == "wrong-reply"
 
 
-def test_a_reply_without_a_length_that_ends_early_is_not_taken_for_whole(
-    connect: Any, server: Server, stranger: Stranger
-):
+def test_a_short_reply_without_a_length_is_not_taken_for_whole(connect: Any, server: Server, stranger: Stranger):
     body, headers = pictures_reply(server)
     with connect(stranger.url, retries=0) as client:
         stranger.answers.append(raw(body, *headers, length=-1))

@@ -49,7 +49,7 @@ def test_a_grid_is_row_by_row_and_white_where_it_ends():
     assert pictures.array(found.grid(columns=3, scale=3)).shape == (24, 54, 3)
 
 
-def test_a_grid_has_the_columns_that_were_asked_for_else_is_square():
+def test_a_grid_has_the_columns_asked_for_else_is_square():
     assert some(16).grid().size == (4 * 6, 4 * 4)
     assert some(6, columns=6).grid().size == (6 * 6, 4)
     assert some(6, columns=6).grid(columns=2).size == (2 * 6, 3 * 4)
@@ -76,7 +76,7 @@ def test_each_is_saved_under_its_address(tmp_path: Path):
 
 
 @pytest.mark.parametrize("between", [None, Address(7, 9)], ids=["without an address", "at an address twice"])
-def test_frames_on_a_way_are_saved_by_position_so_that_names_keep_their_order(tmp_path: Path, between: Address | None):
+def test_frames_are_saved_by_position_so_names_keep_their_order(tmp_path: Path, between: Address | None):
     found = some(3, addresses=[Address(7, 9), between, Address(8, 0)])
     assert [path.name for path in found.save_each(tmp_path)] == ["m-000.png", "m-001.png", "m-002.png"]
     saved = [pictures.decode(path.read_bytes()) for path in sorted(tmp_path.iterdir())]
@@ -90,7 +90,7 @@ def test_classes_at_one_address_are_saved_next_to_each_other(tmp_path: Path, cli
     assert sorted(paths) == sorted(tmp_path.iterdir()) and len(paths) == 12
 
 
-def test_what_is_there_is_not_overwritten_and_what_is_the_same_stays(tmp_path: Path):
+def test_other_files_are_not_overwritten_and_equal_ones_stay(tmp_path: Path):
     some(2).save_each(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     some(2).save_each(tmp_path)

@@ -63,7 +63,7 @@ def test_an_error_comes_after_the_pages_before_it(client: Any):
         next(pages)
 
 
-def test_pages_of_other_files_of_the_model_do_not_follow_each_other(client: Any):
+def test_pages_of_different_model_files_are_rejected(client: Any):
     pages = Pages("m", n=2, seed=7, start=0, labels=None, truncation=None, page=1, in_flight=1)
     page = client.sample("tiny-dcgan", seed=7)
     assert pages.check(page) is page

@@ -82,7 +82,7 @@ async def waiting(batcher: Batcher, runtime: Gated, *requests: dict[str, np.ndar
     return tasks
 
 
-def test_every_request_gets_its_own_pictures_however_they_were_joined(model: Model):
+def test_every_request_gets_its_own_images_however_joined(model: Model):
     runtime = Runtime(model)
     expected = runtime.synthesize(rows(runtime, 400))
 
@@ -100,7 +100,7 @@ def test_every_request_gets_its_own_pictures_however_they_were_joined(model: Mod
     asyncio.run(scenario())
 
 
-def test_an_idle_model_starts_at_once_and_what_comes_meanwhile_is_joined(runtime: Gated):
+def test_an_idle_model_starts_at_once_and_joins_what_comes(runtime: Gated):
     async def scenario() -> None:
         async with batcher_of(runtime) as batcher:
             tasks = await waiting(batcher, runtime, *(rows(runtime, 1, start=i) for i in range(5)))
@@ -159,7 +159,7 @@ def test_clients_have_equal_shares_whatever_they_ask_for(runtime: Gated):
     assert runtime.batches == [1, *[12] * 11]
 
 
-def test_requests_of_a_size_are_done_in_their_order_and_none_waits_for_a_later_one(runtime: Gated):
+def test_requests_of_one_size_are_done_in_order(runtime: Gated):
     done: list[int] = []
 
     async def scenario() -> None:
@@ -201,7 +201,7 @@ def test_shares_are_max_min_fair():
     assert fair_shares([1] * 12, 12) == [1] * 12
 
 
-def test_the_threads_of_a_model_compute_at_the_same_time_and_share_a_request(model: Model):
+def test_the_threads_of_a_model_compute_at_once_and_share(model: Model):
     runtime = Gated(model, threads=3)
     expected = Runtime(model).synthesize(rows(runtime, 30))
 
@@ -397,7 +397,7 @@ def test_an_event_loop_that_ended_does_not_end_the_batcher(runtime: Gated):
     asyncio.run(scenario())
 
 
-def test_it_tells_of_every_micro_batch_and_of_where_the_time_of_a_request_went(runtime: Gated):
+def test_it_reports_each_micro_batch_and_each_requests_time(runtime: Gated):
     told: list[tuple[int, float]] = []
     waited, large = Times(), Times()
 
@@ -434,7 +434,7 @@ def test_a_request_that_was_never_begun_has_only_waited(runtime: Gated):
     assert times.queue > 0.04 and times.compute == 0
 
 
-def test_who_is_alone_has_it_computed_at_once_where_that_is_short(model: Model, monkeypatch: pytest.MonkeyPatch):
+def test_a_lone_short_request_is_computed_at_once(model: Model, monkeypatch: pytest.MonkeyPatch):
     class Where(Runtime):
         threads_of: ClassVar[list[str]] = []
 

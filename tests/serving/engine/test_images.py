@@ -79,7 +79,7 @@ def test_a_grid_wider_than_its_pictures_is_a_strip():
     assert images.grid(RGB[:2], 3).shape == (5, 21, 3)
 
 
-def test_a_mix_grid_has_its_sources_along_the_left_and_top_edges():
+def test_a_mix_grid_has_its_sources_left_and_on_top():
     rows, columns, mixes = RGB[:2], RGB[2:5], rng.integers(0, 256, (6, 5, 7, 3), np.uint8)
     cells = images.mix_grid(mixes, rows, columns).reshape(3, 5, 4, 7, 3).swapaxes(1, 2)
     assert (cells[0, 0] == 255).all()
@@ -107,17 +107,17 @@ def test_a_gif_of_more_colours_is_near_the_frames():
 
 
 @pytest.mark.parametrize(("fps", "milliseconds"), [(1, 1000), (24, 40), (25, 40), (50, 20)])
-def test_a_gif_shows_frames_for_their_time_in_hundredths_of_a_second(fps: int, milliseconds: int):
+def test_a_gif_shows_frames_for_hundredths_of_a_second(fps: int, milliseconds: int):
     assert decode(images.gif(GREY, fps=fps, loop=False)).info["duration"] == milliseconds
 
 
-def test_an_animated_webp_shows_frames_for_their_time_in_milliseconds():
+def test_an_animated_webp_shows_frames_for_milliseconds():
     picture = decode(images.webp_animation(GREY, fps=24, loop=False))
     assert picture.info["duration"] == 42
 
 
 @pytest.mark.parametrize("animate", [images.gif, images.webp_animation])
-def test_an_animation_that_loops_plays_for_ever_and_another_plays_once(animate):
+def test_an_animation_plays_once_or_loops_for_ever(animate):
     assert decode(animate(RGB, fps=10, loop=True)).info["loop"] == 0
     once = decode(animate(RGB, fps=10, loop=False)).info
     assert once.get("loop", 1) == 1  # a GIF says so by saying nothing

@@ -34,7 +34,7 @@ def test_latents_are_standard_normal():
     assert abs(np.corrcoef(z[:-1].ravel(), z[1:].ravel())[0, 1]) < 0.01  # neighbours have nothing in common
 
 
-def test_address_range_reaches_the_last_index_and_not_one_further():
+def test_address_range_reaches_the_last_index_and_no_further():
     assert address_range(5, TOP - 1, 2) == [Address(5, TOP - 1), Address(5, TOP)]
     with pytest.raises(ValueError, match=rf"`start` \(={TOP}\) must be between 0 and {TOP - 1}"):
         address_range(5, TOP, 2)

@@ -57,7 +57,7 @@ def test_no_repository_and_an_empty_one_are_refused(tmp_path: Path):
         load_repository(tmp_path)
 
 
-def test_files_and_hidden_folders_beside_the_models_are_left_alone(repository: Path):
+def test_files_and_hidden_folders_beside_models_are_ignored(repository: Path):
     (repository / "README.md").write_text("Models.")
     (repository / ".cache").mkdir()
     assert len(load_repository(repository)) == 3
@@ -107,7 +107,7 @@ def test_a_link_out_of_the_folder_is_refused(repository: Path, tmp_path: Path, n
         load_model(path.parent)
 
 
-def test_a_model_that_is_a_link_out_of_the_repository_is_refused(repository: Path, tmp_path: Path):
+def test_a_model_that_links_out_of_the_repository_is_rejected(repository: Path, tmp_path: Path):
     (repository / "tiny-dcgan").rename(tmp_path / "elsewhere")
     (repository / "tiny-dcgan").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="leads out of the repository"):

@@ -169,7 +169,7 @@ def test_rows_are_shared_out_evenly(n: int, workers: int, most: int):
     assert len(pieces) % workers == 0 or len(pieces) == n
 
 
-def test_a_padded_batch_is_a_power_of_two_that_begins_with_the_rows():
+def test_a_padded_batch_is_a_power_of_two_and_starts_with_rows():
     for n in (1, 2, 3, 5, 64):
         padded = runtime_module._pad_to_power_of_two({"z": np.arange(n)})["z"]
         assert len(padded) == 1 << (n - 1).bit_length()
@@ -258,7 +258,7 @@ def outside(model: onnx.ModelProto) -> None:
         (outside, "keeps weights in another file"),
     ],
 )
-def test_a_graph_that_is_not_what_its_model_json_says_is_refused(
+def test_a_graph_other_than_its_model_json_says_is_rejected(
     repository_folder: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ):
     folder = rewritten(repository_folder, tmp_path / "tiny-dcgan", change)

@@ -28,7 +28,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_class_folders_become_labels_in_the_order_of_their_names(tmp_path: Path):
+def test_class_folders_become_labels_in_order_of_name(tmp_path: Path):
     for level, name in enumerate(("dog/b.png", "cat/young/z.png", "dog/a.PNG", "cat/a.png"), start=1):
         save(tmp_path / "pets" / name, np.full((4, 4), level, np.uint8))
     dataset = loaders.load("folder", tmp_path, 4)  # the folder that holds the class folders need not be the one given
@@ -77,7 +77,7 @@ def test_train_and_test_are_splits_where_there_are_both(tmp_path: Path):
     assert loaders.load("folder", tmp_path, 4, "test").split == "all"
 
 
-def test_a_picture_is_cropped_to_its_centre_and_resized_by_pillows_lanczos(tmp_path: Path):
+def test_an_image_is_cropped_to_its_centre_and_resized(tmp_path: Path):
     pixels = noise(20, 31, 3)  # the square begins at column 5
     path = save(tmp_path / "wide.png", pixels)
     expected = Image.fromarray(pixels[:, 5:25]).resize((8, 8), Image.Resampling.LANCZOS)
@@ -135,7 +135,7 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path):
     assert (image_folder.read(path, 4) == 255).all()
 
 
-def test_a_grey_set_has_one_channel_and_one_colour_picture_makes_it_rgb(tmp_path: Path):
+def test_a_grey_set_has_one_channel_unless_one_image_is_rgb(tmp_path: Path):
     grey = noise(4, 4)
     save(tmp_path / "a.png", grey)
     save(tmp_path / "b.png", grey[:, :, None].repeat(3, 2))  # grey as well, for all that it is stored as RGB
@@ -183,7 +183,7 @@ def test_a_picture_that_cannot_be_used_is_named(name: str, spoil, message: str, 
     assert str(error.value).startswith(str(tmp_path / name)) and message in str(error.value)
 
 
-def test_of_several_broken_pictures_the_first_is_named_every_time(tmp_path: Path):
+def test_of_several_broken_images_the_first_is_named(tmp_path: Path):
     for i in range(40):
         save(tmp_path / f"{i:02}.png", noise(8, 8))
     for i in (7, 8, 30):

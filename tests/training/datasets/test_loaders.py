@@ -99,7 +99,7 @@ def test_cifar10_is_also_read_from_npz_files(tmp_path: Path):
     assert test.classes == loaders.CIFAR10_CLASSES and test.source.name == "CIFAR-10"
 
 
-def test_a_damaged_cifar10_that_cannot_be_downloaded_again_is_named(cifar10: np.ndarray, tmp_path: Path):
+def test_a_damaged_cifar10_without_a_download_is_named(cifar10: np.ndarray, tmp_path: Path):
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x")
     with pytest.raises(DataError, match=r"CIFAR-10 is not whole in .*cifar-10-batches-py and could not be downloaded"):
         loaders.load("cifar10", tmp_path, 32)
@@ -116,7 +116,7 @@ def test_stacked_mnist_is_three_digits_and_says_which(split: str):
     assert stacked.classes is not None and len(stacked.classes) == 1000 and stacked.classes[7] == "007"
 
 
-def test_stacked_mnist_is_the_same_every_time_and_as_large_as_asked():
+def test_stacked_mnist_repeats_and_is_as_large_as_asked():
     few, more = (loaders.load("stacked-mnist", DATA, 7, count=count) for count in (100, 300))
     assert torch.equal(few.images, more.images[:100]) and few.labels is not None and more.labels is not None
     assert more.labels[:4].tolist() == [952, 11, 974, 103]
@@ -125,7 +125,7 @@ def test_stacked_mnist_is_the_same_every_time_and_as_large_as_asked():
     assert torch.equal(few.images, sizes_agree)
 
 
-def test_critters_are_rendered_once_and_are_the_same_pixels_every_time(tmp_path: Path):
+def test_critters_are_rendered_once_with_the_same_pixels(tmp_path: Path):
     first = loaders.load("critters", tmp_path, 64, count=3)
     (cache,) = tmp_path.iterdir()
     stamp = cache.stat().st_mtime_ns

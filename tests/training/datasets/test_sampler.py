@@ -25,7 +25,7 @@ def test_the_order_is_a_function_of_the_position():
     assert not torch.equal(Sampler(10, seed=4).batch(20, 10), Sampler(10, seed=3).batch(20, 10))
 
 
-def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
+def test_half_of_the_images_are_mirrored():
     images = torch.rand(4000, 1, 2, 3)
     which = mirrored(4000, 0, seed=1)
     flipped = flip_horizontally(images, which)
@@ -35,7 +35,7 @@ def test_half_of_the_pictures_are_mirrored_and_the_others_are_not():
     assert abs(changed.float().mean().item() - 0.5) < 0.03  # nearly 4 standard deviations
 
 
-def test_flips_are_a_function_of_the_position_however_the_stream_is_cut():
+def test_flips_follow_the_position_however_the_stream_is_cut():
     state = torch.random.get_rng_state()
     whole = mirrored(64, 1000, seed=7)
     assert torch.equal(whole, torch.cat([mirrored(8, 1000 + k, seed=7) for k in range(0, 64, 8)]))

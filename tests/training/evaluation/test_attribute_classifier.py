@@ -27,7 +27,7 @@ def test_the_colours_that_attributes_say_are_in_the_picture():
         assert of_the_body.mean() > 0.1
 
 
-def test_attributes_are_found_once_and_of_the_split_that_was_asked_for(tmp_path: Path):
+def test_attributes_are_computed_once_and_of_their_split(tmp_path: Path):
     train, test = (critters.cached_attributes(tmp_path, split, 5) for split in ("train", "test"))
     np.testing.assert_array_equal(train[3], critters.attributes(3))
     np.testing.assert_array_equal(test[4], critters.attributes(critters.HELD_OUT + 4))
@@ -36,7 +36,7 @@ def test_attributes_are_found_once_and_of_the_split_that_was_asked_for(tmp_path:
     np.testing.assert_array_equal(critters.cached_attributes(tmp_path, "train", 5), train + 1)  # not found again
 
 
-def test_an_attribute_that_a_critter_lacks_is_a_value_of_its_own():
+def test_an_absent_attribute_is_a_value_of_its_own():
     values = critters.attribute_values()
     assert {name for name, known in values.items() if critters.ABSENT in known} == {"top", "pattern"}
     without_top = values["top"].index(critters.ABSENT)
@@ -64,7 +64,8 @@ def test_files_of_other_attributes_have_other_names(monkeypatch: pytest.MonkeyPa
     assert critters.vocabulary.__wrapped__() != before
 
 
-def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.slow
+def test_an_attribute_classifier_learns_and_knows_its_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attribute_classifier, "EPOCHS", 20)
     monkeypatch.setattr(attribute_classifier, "WIDTHS", (16, 24, 32))
     found = attribute_classifier.load(tmp_path, 16, train=256, held_out=64)
@@ -88,6 +89,6 @@ def test_a_reader_learns_and_says_how_well_on_critters_it_has_not_seen(tmp_path:
 
 
 @pytest.mark.parametrize("resolution", [16, 32, 64])
-def test_a_reader_takes_pictures_of_any_size_that_style_models_have(resolution: int):
+def test_an_attribute_classifier_takes_every_style_models_size(resolution: int):
     network = attribute_classifier.Network(resolution, 5)
     assert network(attribute_classifier.torch.zeros(2, 3, resolution, resolution)).shape == (2, 5)

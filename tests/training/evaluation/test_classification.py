@@ -27,7 +27,7 @@ def subject(folder: Path, pictures: torch.Tensor) -> Evaluation:
     return Evaluation(runtime, DATA, count=20, reference=20, inception_weights=None, device="cpu")
 
 
-def test_pictures_with_the_right_labels_teach_and_with_wrong_ones_mislead(
+def test_right_labels_teach_and_wrong_ones_mislead(
     tmp_path: Path, sorted_digits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(classification, "EPOCHS", 40)

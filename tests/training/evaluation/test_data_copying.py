@@ -8,7 +8,7 @@ import pytest
 from training.evaluation import data_copying
 
 
-def test_nearest_neighbours_are_found_across_blocks_with_exact_distances(monkeypatch: pytest.MonkeyPatch):
+def test_nearest_neighbours_across_blocks_have_exact_distances(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data_copying, "ROWS", 7)
     rng = np.random.default_rng(0)
     references = rng.integers(0, 256, (50, 784), dtype=np.uint8)
@@ -21,7 +21,7 @@ def test_nearest_neighbours_are_found_across_blocks_with_exact_distances(monkeyp
     assert distances.tolist() == [0, 1, math.hypot(*steps)]
 
 
-def test_data_copying_is_a_half_for_new_pictures_and_one_for_copies():
+def test_data_copying_is_half_for_new_images_one_for_copies():
     held_out = np.arange(1.0, 101)
     assert data_copying.data_copying(held_out, held_out) == 0.5  # ties count half
     assert data_copying.data_copying(np.zeros(10), held_out) == 1

@@ -41,7 +41,7 @@ def test_planes_are_read_as_hundreds_tens_and_ones(read_well: dict[int, torch.Te
     assert modes.mode_classifier(JUDGE)(torch.stack(planes, dim=-1)[None].numpy()).tolist() == [407]
 
 
-def test_a_model_that_confuses_two_classes_is_found_out_with_the_floor_of_real_pictures(
+def test_a_model_that_confuses_two_classes_is_found_out(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     """Asked for a 4 it gives a 9, and for a 9 a 4."""
@@ -69,7 +69,7 @@ def test_a_model_without_classes_is_asked_for_its_rarest_digit(
     assert share["floor"] == pytest.approx(rarest, abs=0.2)  # one picture may be misread
 
 
-def test_the_inception_score_counts_the_digits_that_a_model_shows(
+def test_inception_score_counts_the_digits_a_model_shows(
     tmp_path: Path, read_well: dict[int, torch.Tensor], real_digits: Dataset
 ):
     two = memoriser(tmp_path / "two", torch.cat([read_well[0][:1], read_well[1][:1]]).numpy(), "mnist")

@@ -61,9 +61,7 @@ def by_name(figures: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in figures}
 
 
-def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and_its_card(
-    model_folder: Path, data_folder: Path
-):
+def test_every_metric_has_its_protocol_in_model_and_card(model_folder: Path, data_folder: Path):
     before = load_model(model_folder)
     figures = evaluate(model_folder, data_folder, samples=60, reference=64, classifier=JUDGE, device="cpu")
     after = load_model(model_folder)  # still a valid model ...
@@ -86,7 +84,7 @@ def test_every_figure_says_how_it_was_measured_and_is_written_into_the_model_and
         assert f"\n{note}. {figure['protocol']}\n" in written
 
 
-def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_training_pictures(
+def test_metrics_are_the_models_and_baselines_the_data_sets(
     model_folder: Path, data_folder: Path, projections_for_inception: Extract
 ):
     found = by_name(evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu"))
@@ -107,7 +105,7 @@ def test_figures_are_those_of_the_models_pictures_and_their_floors_those_of_trai
     assert found["fid"]["floor_protocol"] == "60 training pictures"
 
 
-def test_a_model_that_learnt_its_pictures_by_heart_is_found_out_and_shown(model_folder: Path, data_folder: Path):
+def test_a_model_that_memorised_its_images_is_found_out(model_folder: Path, data_folder: Path):
     figures = evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu", metrics=["nearest"])
     for figure in figures:
         assert figure["value"] == 1  # nearer than every held-out picture ...
@@ -119,7 +117,7 @@ def test_a_model_that_learnt_its_pictures_by_heart_is_found_out_and_shown(model_
     assert "![nearest](nearest.png)" in (model_folder / "README.md").read_text()
 
 
-def test_mirrored_copies_are_copies_where_the_model_saw_mirrored_pictures(tmp_path: Path, data_folder: Path):
+def test_mirrored_copies_are_copies_where_training_mirrored(tmp_path: Path, data_folder: Path):
     train = loaders.load("mnist", DATA, 28, count=30).images
     values = {}
     for mirrored in (False, True):
@@ -145,15 +143,13 @@ def test_measures_may_be_named_and_the_others_stay_as_they_were(model_folder: Pa
 
 
 @pytest.mark.parametrize("name", ["modes", "judge", "beauty"])
-def test_a_measure_that_the_model_or_its_data_cannot_have_is_refused_with_those_it_can(
-    model_folder: Path, data_folder: Path, name: str
-):
+def test_an_impossible_metric_is_rejected_with_possible_ones(model_folder: Path, data_folder: Path, name: str):
     right = "fid, fid_train, kid, precision_recall, realism, one_nearest_neighbour, path_length, nearest for memoriser"
     with pytest.raises(TrainingError, match=rf"`metrics` \(={name}\) must be among {right}"):
         evaluate(model_folder, data_folder, device="cpu", metrics=[name])
 
 
-def test_fid_against_the_training_set_is_of_as_many_pictures_as_that_has(
+def test_fid_to_the_training_set_is_of_as_many_images(
     model_folder: Path, data_folder: Path, projections_for_inception: Extract
 ):
     (found,) = evaluate(model_folder, data_folder, samples=40, metrics=["fid_train"], device="cpu")
@@ -165,7 +161,7 @@ def test_fid_against_the_training_set_is_of_as_many_pictures_as_that_has(
     assert f"{len(train)} pictures against all {len(train)} of the training set" in found["protocol"]
 
 
-def test_a_users_undivided_pictures_give_figures_without_floors_and_without_a_search_for_copies(tmp_path: Path):
+def test_a_set_without_a_split_gives_metrics_without_baselines(tmp_path: Path):
     pictures = loaders.load("mnist", DATA, 28, count=40).images.numpy()
     np.savez(tmp_path / "mine.npz", images=pictures)
     folder = memoriser(tmp_path / "memoriser", pictures, "npz").model.folder

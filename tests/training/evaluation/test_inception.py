@@ -22,7 +22,7 @@ def means(pictures: np.ndarray) -> np.ndarray:
     return np.repeat(pictures.reshape(len(pictures), -1).mean(axis=1, dtype=np.float32)[:, None], 2048, axis=1)
 
 
-def test_what_was_stopped_goes_on_and_ends_with_the_same_features(tmp_path: Path):
+def test_features_that_were_stopped_resume_and_end_the_same(tmp_path: Path):
     def pictures(start: int, n: int) -> np.ndarray:
         return np.arange(start, start + n, dtype=np.float32)
 
@@ -78,7 +78,7 @@ def test_the_extractor_computes_with_cudnn_in_float32(monkeypatch: pytest.Monkey
     assert found[:, 0].tolist() == list(range(60))
 
 
-def test_features_of_a_known_set_are_kept_by_its_name_size_and_split(tmp_path: Path):
+def test_features_of_a_known_set_are_kept_by_name_size_split(tmp_path: Path):
     (tmp_path / "MNIST").symlink_to(DATA / "MNIST")
     found = inception.real_features("mnist", tmp_path, 14, 40, means)
     test = loaders.load("mnist", tmp_path, 14, "test")
@@ -88,7 +88,7 @@ def test_features_of_a_known_set_are_kept_by_its_name_size_and_split(tmp_path: P
     assert len(inception.real_features("mnist", tmp_path, 14, 10_000, means)) == 64  # as many as there are
 
 
-def test_features_of_a_users_set_follow_its_pictures_and_are_kept_beside_it(tmp_path: Path):
+def test_features_of_a_users_set_follow_its_images(tmp_path: Path):
     """Two folders of one name, or one that has changed, never get each other's features."""
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -102,7 +102,7 @@ def test_features_of_a_users_set_follow_its_pictures_and_are_kept_beside_it(tmp_
 
 
 @pytest.mark.skipif(not INCEPTION.is_file(), reason="the weights of Inception are not in data/")
-def test_grey_pictures_have_the_features_of_their_rgb_copies_whatever_the_batch():
+def test_grey_images_have_the_features_of_their_rgb_copies():
     grey = loaders.load("mnist", DATA, 28, "test").images[:3].permute(0, 2, 3, 1).numpy()
     extract = inception.extractor(INCEPTION, "cpu")
     found = extract(grey)

@@ -8,7 +8,7 @@ from draws import normal
 from training.evaluation import inception_score
 
 
-def test_inception_score_is_the_number_of_classes_at_best_and_one_at_worst():
+def test_inception_score_is_between_one_and_the_classes():
     assert inception_score.inception_score(np.eye(10)[np.arange(200) % 10]) == pytest.approx(10)
     assert inception_score.inception_score(np.eye(10)[np.arange(200) % 4]) == pytest.approx(4)
     assert inception_score.inception_score(np.eye(10)[np.zeros(200, int)]) == pytest.approx(1)
@@ -23,7 +23,7 @@ def test_inception_score_is_that_of_torch_fidelity():
     assert inception_score.inception_score(logits.softmax(dim=1).numpy()) == pytest.approx(theirs)
 
 
-def test_temperature_is_that_of_the_draws_and_no_other_is_likelier():
+def test_temperature_is_the_draws_and_the_likeliest():
     logits = torch.from_numpy(5 * normal(20_000, 4, 0))
     labels = torch.multinomial((logits / 3).softmax(dim=1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
     found = inception_score.temperature(logits.numpy(), labels.numpy())
@@ -35,6 +35,6 @@ def test_temperature_is_that_of_the_draws_and_no_other_is_likelier():
     assert loss(found) < min(loss(found * 0.99), loss(found * 1.01))
 
 
-def test_temperature_of_logits_that_are_always_right_ends_at_a_thousandth_of_their_deviation():
+def test_temperature_of_perfect_logits_is_bounded():
     logits = np.eye(3)
     assert inception_score.temperature(logits, np.arange(3)) == pytest.approx(logits.std(ddof=1) / 1000)

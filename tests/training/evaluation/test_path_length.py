@@ -8,7 +8,7 @@ import pytest
 from training.evaluation import path_length
 
 
-def test_path_length_of_a_straight_line_is_its_length_squared_whatever_the_step():
+def test_path_length_of_a_line_is_its_length_squared():
     """From 0 to (3, 4) the whole path is 5 long."""
     t = np.random.default_rng(0).random((300, 1))
     for epsilon in (1e-4, 0.02, 0.5):
@@ -29,7 +29,7 @@ def test_path_length_of_a_circle_is_what_its_chords_make_of_it():
     assert found == pytest.approx((math.pi / 2) ** 2, rel=1e-6)
 
 
-def test_path_length_leaves_the_least_and_the_greatest_hundredth_out():
+def test_path_length_leaves_out_both_extreme_hundredths():
     ends = np.ones((1000, 1))
     ends[0], ends[1:4] = 1e6, 0
     assert path_length.perceptual_path_length(np.zeros((1000, 1)), ends, 1.0) == 1

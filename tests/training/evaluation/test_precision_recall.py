@@ -20,7 +20,7 @@ def test_realism_is_a_real_points_reach_by_the_distance_to_it():
     assert found[3] > 1e100 and np.isfinite(found[3])  # a copy of a real point
 
 
-def test_precision_and_recall_of_identical_and_of_disjoint_sets_are_one_and_zero():
+def test_precision_and_recall_of_equal_and_disjoint_sets():
     a = normal(50, 8, 0)
     assert precision_recall.precision_recall(a, a) == (1, 1)
     assert precision_recall.precision_recall(a, a + 1000) == (0, 0)
@@ -33,7 +33,7 @@ def test_a_lost_half_costs_recall_and_a_foreign_half_precision():
     assert precision_recall.precision_recall(whole, half) == pytest.approx((0.5, 1), abs=0.02)
 
 
-def test_precision_and_recall_are_those_of_a_loop_over_all_pairs_and_of_torch_fidelity(
+def test_precision_and_recall_are_torch_fidelitys(
     monkeypatch: pytest.MonkeyPatch,
 ):
     from torch_fidelity.metric_prc import prc_features_to_metric

@@ -41,7 +41,7 @@ def test_what_is_mixed_is_what_the_server_mixes(subject: Evaluation, group: samp
     np.testing.assert_array_equal(found, grid[[0, 4, 8]])  # the diagonal: each row with its own column
 
 
-def test_without_a_group_the_three_take_turns_wherever_a_batch_begins(subject: Evaluation):
+def test_without_a_group_the_three_take_turns(subject: Evaluation):
     found = samples.mixed(subject.runtime, 4, 5)
     for k, number in enumerate(range(4, 9)):
         expected = samples.mixed(subject.runtime, number, 1, samples.STYLES[number % 3])
@@ -78,9 +78,7 @@ class Oracle:
         return np.tile(values, (len(pictures), 1))
 
 
-def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
-    subject: Evaluation, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_attribute_counts_for_the_side_it_should_come_from(subject: Evaluation, monkeypatch: pytest.MonkeyPatch):
     """A model whose mixes all take their body from the column and everything else from the row."""
     taken = dict.fromkeys(critters.ATTRIBUTES, "row") | {"body": "column"}
 
@@ -102,7 +100,7 @@ def test_the_figure_counts_an_attribute_for_the_side_it_should_come_from(
     assert coarse["by_attribute"]["body"] == {"row": 0, "column": 1, "pairs": 10}
 
 
-def test_fid_of_mixes_and_the_figures_of_truncation_are_of_those_pictures(subject: Evaluation):
+def test_fid_of_mixes_and_truncation_are_of_those_images(subject: Evaluation):
     test, train = subject.test_features, subject.train_features
     (mixed,) = style_mixing.measure_fid(subject)
     runtime = subject.runtime

@@ -55,7 +55,7 @@ def test_replayed_steps_are_the_steps_run_eagerly(case: str, cache: Path):
     assert far_apart(replayed, trained(job)) == []
 
 
-def test_a_resumed_run_records_anew_and_goes_on_as_the_unbroken_one(cache: Path):
+def test_a_resumed_run_records_anew_and_is_the_unbroken_one(cache: Path):
     whole = trained(small_trainer("cgan-mnist", cache, device="cuda"))
     job = small_trainer("cgan-mnist", cache, device="cuda")
     trained(job, 8)

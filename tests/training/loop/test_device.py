@@ -18,7 +18,7 @@ def weights(job: object) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("has", "computes_in"), [(True, "bfloat16"), (False, "float32")])
-def test_a_run_computes_in_bfloat16_only_where_the_device_has_it(
+def test_a_run_is_in_bfloat16_only_where_the_device_has_it(
     has: bool, computes_in: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(device, "_has_bfloat16", lambda device: has)

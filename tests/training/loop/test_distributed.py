@@ -34,7 +34,7 @@ TRAIN = [
 ]
 
 
-def test_gradients_over_two_processes_are_those_of_one_at_the_same_batch(tmp_path: Path):
+def test_gradients_over_two_processes_are_those_of_one(tmp_path: Path):
     command = [*TORCHRUN, str(HERE / "two_processes.py"), str(tmp_path / "two.pt")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,9 @@ def test_gradients_over_two_processes_are_those_of_one_at_the_same_batch(tmp_pat
             assert (gradient - b["gradients"][name]).norm() <= 1e-4 * gradient.norm(), name  # rounding alone
 
 
-@pytest.mark.parametrize("launcher", ["--devices", "torchrun", "fabric run"])
+@pytest.mark.parametrize(
+    "launcher", ["--devices", *(pytest.param(name, marks=pytest.mark.slow) for name in ("torchrun", "fabric run"))]
+)
 def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path):
     if launcher == "--devices":
         command = [sys.executable, "-m", "training", *TRAIN, "--devices", "2"]
@@ -70,7 +72,8 @@ def test_a_run_of_two_processes_logs_once_and_ends(launcher: str, tmp_path: Path
     assert [json.loads(line)["kimg"] for line in (folder / "stats.jsonl").read_text().splitlines()] == [0.16, 0.32]
 
 
-def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint_that_goes_on(tmp_path: Path):
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_which_resumes(tmp_path: Path):
     options = ["--runs", str(tmp_path), "--tick-kimg", "0.05", "--checkpoint-seconds", "0", "total_kimg=10000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *TRAIN, "--devices", "2", *options],

@@ -50,6 +50,7 @@ def test_layers_of_a_dcgan_are_those_worked_out_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_real_step_and_grows_with_the_batch():
     """Each in a process of its own: a process has one peak."""
     code = (
@@ -71,7 +72,7 @@ def test_memory_is_that_of_a_real_step_and_grows_with_the_batch():
     assert kept * 4000 < peaks[1] - peaks[0] < 20 * kept * 4000
 
 
-def test_a_growing_network_is_described_whole_and_its_early_layers_as_not_in_use():
+def test_a_growing_networks_unused_layers_are_described():
     recipe = small_recipe("stylegan-lite-critters-grown")
     trainer = dry_run.stand_in(recipe, 3, None, CPU)
     for _, network, run in dry_run.passes(trainer):

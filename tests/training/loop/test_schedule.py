@@ -28,7 +28,7 @@ def test_the_learning_rate_decays_to_zero_over_the_last_kimg():
         (500, Phase(3, 1.0)),
     ],
 )
-def test_a_growing_network_fades_in_each_resolution_and_then_trains_it(kimg: float, phase: Phase):
+def test_a_growing_network_fades_in_then_trains_each_size(kimg: float, phase: Phase):
     growing = ["growing.start=8", "growing.stable_kimg=[10, 20]", "growing.fade_kimg=4"]
     assert phase_at(recipe.load("stylegan-lite-critters-grown", growing), int(kimg * 1000)) == phase
     assert phase.resolution == 4 * 2**phase.stage
@@ -77,7 +77,7 @@ def test_the_end_of_a_run_can_move_until_its_rates_decay(overrides: list[str], k
         assert message in str(error.value)
 
 
-def test_a_run_whose_rates_never_decay_goes_on_from_its_last_step_behind_its_end():
+def test_a_run_without_decay_resumes_behind_its_end():
     begun = recipe.load("dcgan-mnist", ["total_kimg=1", "optimizer.decay_kimg=0"])
     assert moved(begun, Schedule.of(begun), ["total_kimg=2"], kimg=1.024).total_kimg == 2  # 16 batches of 64
 

@@ -64,7 +64,7 @@ def test_what_cannot_be(decay: float, minutes: float, message: str):
     assert message in str(error.value)
 
 
-def test_a_run_of_seconds_is_the_one_that_had_its_end_from_the_start(tmp_path: Path, cache: Path):
+def test_a_run_of_seconds_is_the_one_with_that_end(tmp_path: Path, cache: Path):
     long = ["total_kimg=1000", "optimizer.decay_kimg=500", "monitoring.snapshot_kimg=9"]
     job = small_trainer("dcgan-mnist", cache, *long)
     folder = new_run(tmp_path, job.recipe)

@@ -2,9 +2,12 @@
 
 import copy
 import dataclasses
+import functools
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +19,31 @@ from training import regularizers
 from training.datasets.transforms import to_unit
 from training.errors import DataError, TrainingDiverged
 from training.loop import checkpoint, loop
-from training.loop.non_finite import check_finite
 from training.loop.schedule import moved
 from training.loop.trainer import Trainer
 from training.monitoring.statistics import new_run
 
 FAMILIES = list(OVERRIDES)
+Whole = Callable[..., tuple[dict[str, Any], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Whole:
+    """`whole(name, *overrides)`: the last state of an unbroken run, trained once, and what it left unmoved."""
+
+    @functools.cache
+    def train(name: str, *overrides: str) -> tuple[dict[str, Any], set[str]]:
+        job = small_trainer(name, cache, *overrides)
+        before = copy.deepcopy(job.generator.state_dict())
+        state = run_to_end(job, new_run(tmp_path_factory.mktemp("whole"), job.recipe))
+        state.pop("seconds")
+        return state, {key for key, value in job.generator.named_parameters() if torch.equal(value, before[key])}
+
+    return train
 
 
 def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_path: Path, cache: Path):
-    """The last states of an unbroken run, and of one that a signal stopped at its seventh step."""
-    whole_job = small_trainer(name, cache, *overrides)
-    whole = run_to_end(whole_job, new_run(tmp_path, whole_job.recipe))
-
+    """The last state of a run that a signal stopped at its seventh step."""
     job = small_trainer(name, cache, *overrides)
     folder = new_run(tmp_path, job.recipe)
     stop_after(job, 7, signum)
@@ -43,22 +58,23 @@ def stopped_and_resumed(name: str, overrides: tuple[str, ...], signum: int, tmp_
     resumed_job = small_trainer(name, cache, *overrides)
     checkpoint.restore(resumed_job, state)
     resumed = run_to_end(resumed_job, folder)
-    for state in (whole, resumed):
-        state.pop("seconds")
-    return whole, resumed
+    resumed.pop("seconds")
+    return resumed
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_stopped_and_resumed_run_is_the_unbroken_one_bit_for_bit(name: str, signum: int, tmp_path: Path, cache: Path):
-    whole, resumed = stopped_and_resumed(name, (), signum, tmp_path, cache)
-    assert differences(whole, resumed) == []
-    assert whole["steps"] == 20
+@pytest.mark.parametrize(
+    ("name", "signum"), [*((name, signal.SIGTERM) for name in FAMILIES), ("mlp-mnist", signal.SIGINT)]
+)
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
+    name: str, signum: int, whole: Whole, tmp_path: Path, cache: Path
+):
+    expected, _ = whole(name)
+    assert differences(expected, stopped_and_resumed(name, (), signum, tmp_path, cache)) == []
+    assert expected["steps"] == 20
 
 
-def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_start(tmp_path: Path, cache: Path):
-    whole_job = small_trainer("dcgan-mnist", cache)  # its rates fall from 0.16 kimg on
-    whole = run_to_end(whole_job, new_run(tmp_path, whole_job.recipe))
+def test_an_end_moved_on_the_way_gives_the_same_run(whole: Whole, tmp_path: Path, cache: Path):
+    expected, _ = whole("dcgan-mnist")  # its learning rates decay from 0.16 kimg on
 
     job = small_trainer("dcgan-mnist", cache, "total_kimg=1000", "optimizer.decay_kimg=0")
     folder = new_run(tmp_path, job.recipe)
@@ -71,36 +87,25 @@ def test_a_run_whose_end_is_decided_on_the_way_is_the_one_that_had_it_from_the_s
     end = moved(unchanged, job.schedule, ["total_kimg=0.32", "optimizer.decay_kimg=0.16"], job.kimg)
     resumed_job.move_end(end)
     resumed = run_to_end(resumed_job, folder)
-    for state in (whole, resumed):
-        state.pop("seconds")
-        state.pop("recipe")  # it stays as it was begun
-    assert differences(whole, resumed) == []
+    for other in ("seconds", "recipe"):  # the recipe stays as it was begun
+        resumed.pop(other)
+    assert differences({key: value for key, value in expected.items() if key != "recipe"}, resumed) == []
 
 
 @pytest.mark.parametrize("stabilizer", STABILIZERS)
-def test_so_is_a_run_with_any_stabilizer(stabilizer: str, tmp_path: Path, cache: Path):
+def test_a_stabilizer_changes_what_is_learned_and_resumes(stabilizer: str, whole: Whole, tmp_path: Path, cache: Path):
+    """It is part of the step, leaves the average finite, and a resumed run with it is the unbroken one."""
     name, *overrides = STABILIZERS[stabilizer]
-    whole, resumed = stopped_and_resumed(name, tuple(overrides), signal.SIGTERM, tmp_path, cache)
-    assert differences(whole, resumed) == []
-
-
-@pytest.mark.parametrize("stabilizer", STABILIZERS)
-def test_every_stabilizer_changes_what_is_learned(stabilizer: str, tmp_path: Path, cache: Path):
-    """And leaves the average finite: it is really part of the step."""
-    name, *overrides = STABILIZERS[stabilizer]
-    states = []
-    for chosen in ((), tuple(overrides)):
-        job = small_trainer(name, cache, *chosen)
-        for _ in range(3):
-            job.step()
-        statistics = job.step()
-        check_finite(job, {key: value.item() for key, value in statistics.items()})
-        states.append(job.average.state_dict())
-    assert differences(*states)
+    without, _ = whole(name)
+    expected, _ = whole(name, *overrides)
+    assert differences(without["average"], expected["average"])
+    assert all(value.isfinite().all() for value in expected["average"].values())
+    resumed = stopped_and_resumed(name, tuple(overrides), signal.SIGTERM, tmp_path, cache)
+    assert differences(expected, resumed) == []
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
-def test_mismatched_labels_teach_the_discriminator_what_class_a_picture_has(loss: str, cache: Path):
+def test_mismatched_labels_teach_the_discriminator_classes(loss: str, cache: Path):
     def margin(share: float) -> float:
         """How much surer D is of real pictures than of the same ones as the next class, after 60 steps."""
         overrides = f"loss={loss}", f"stabilizer.mismatched_labels={share}"
@@ -141,15 +146,12 @@ def test_mismatched_labels_need_two_classes(cache: Path):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_training_moves_every_network(name: str, tmp_path: Path, cache: Path):
-    job = small_trainer(name, cache)
-    before = {k: v.clone() for k, v in job.generator.state_dict().items()}
-    run_to_end(job, new_run(tmp_path, job.recipe))
-    unchanged = [k for k, v in job.generator.named_parameters() if torch.equal(v, before[k])]
-    last = job.recipe.data.resolution.bit_length() - 3
-    used = range(1, last + 1) if job.recipe.growing else [last]  # the colours of 4 px, or of all that did not grow
-    unused = [k for k in unchanged if "to_rgb" in k and int(k.split(".")[-2]) not in used]
-    assert unchanged == unused
+def test_training_moves_every_network(name: str, whole: Whole):
+    _, unchanged = whole(name)
+    recipe = small_recipe(name)
+    last = recipe.data.resolution.bit_length() - 3
+    used = range(1, last + 1) if recipe.growing else [last]  # the colours of 4 px, or of all that did not grow
+    assert unchanged == {key for key in unchanged if "to_rgb" in key and int(key.split(".")[-2]) not in used}
 
 
 def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache: Path):
@@ -168,7 +170,7 @@ def test_the_run_folder_holds_options_statistics_and_grids(tmp_path: Path, cache
     assert differences(last, checkpoint.snapshot(job)) == []
 
 
-def test_a_run_goes_on_on_another_kind_of_device_with_draws_that_begin_anew(cache: Path):
+def test_a_run_resumes_on_another_device_with_new_draws(cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     job.step()
     state = checkpoint.capture(job)
@@ -215,7 +217,7 @@ def test_a_signal_makes_no_look_due(tmp_path: Path, cache: Path):
     assert sorted(path.name for path in (folder / "snapshots").iterdir()) == ["000000.2.pt", "000000.3.pt", "best.pt"]
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, cache: Path):
+def test_a_nan_loss_stops_the_run_and_keeps_the_good_checkpoint(tmp_path: Path, cache: Path):
     job = small_trainer("dcgan-mnist", cache)
     folder = new_run(tmp_path, job.recipe)
     stop_after(job, 5, signal.SIGTERM)
@@ -233,9 +235,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     assert (folder / "checkpoint.pt").read_bytes() == good
 
 
-def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_slow_run_reports_and_saves_between_ticks_too(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loop, "TICK_SECONDS", 0)  # as if every step took a minute
     job = small_trainer("dcgan-mnist", cache)
     folder = new_run(tmp_path, job.recipe)
@@ -248,7 +248,7 @@ def test_a_slow_run_says_how_it_goes_and_saves_between_ticks_too(
     assert checkpoint.read_run(folder / "checkpoint.pt")[1]["images_seen"] == 32
 
 
-def test_pictures_are_the_averages_at_fixed_addresses_and_draw_nothing(tmp_path: Path, cache: Path):
+def test_sample_images_are_the_averages_and_draw_nothing(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters-grown", cache)
     state = torch.get_rng_state()
     first, second = job.sample_images(64), job.sample_images(64)

@@ -53,7 +53,7 @@ def test_real_pictures_that_were_held_out_raise_nothing(real: Dataset, unseen: D
     assert measures == {"pairwise_distance": pytest.approx(1, abs=0.02), "modes": 10}
 
 
-def test_the_data_itself_is_at_its_own_distance_and_shows_every_class(real: Dataset, watch: MakeDetector):
+def test_the_data_is_at_its_own_distance_with_every_class(real: Dataset, watch: MakeDetector):
     measures, _ = looks(watch(), real.images)
     assert measures == {"pairwise_distance": pytest.approx(1), "modes": 10}
 
@@ -73,7 +73,7 @@ def test_one_digit_over_and_over_is_alike_and_of_one_class(unseen: Dataset, watc
     )
 
 
-def test_three_classes_alone_are_not_alike_but_the_others_are_lost(unseen: Dataset, watch: MakeDetector):
+def test_three_classes_are_not_alike_and_the_rest_lost(unseen: Dataset, watch: MakeDetector):
     assert unseen.labels is not None
     kept = unseen.images[unseen.labels < 3]
     measures, raised = looks(watch(), kept.repeat(5, 1, 1, 1))
@@ -89,7 +89,7 @@ def test_noise_is_far_apart_and_shows_no_class(watch: MakeDetector):
     assert measures["pairwise_distance"] > 1.1 and measures["modes"] == 0
 
 
-def test_few_pictures_are_measured_but_their_classes_not_counted(unseen: Dataset, watch: MakeDetector):
+def test_few_images_are_measured_but_no_classes_counted(unseen: Dataset, watch: MakeDetector):
     assert set(looks(watch(), unseen.images)[0]) == {"pairwise_distance"}
 
 
@@ -109,7 +109,7 @@ def test_a_class_that_the_data_hardly_have_is_not_missed(real: Dataset):
     assert measures["modes"] == 9
 
 
-def test_float_data_and_smaller_pictures_are_held_against_the_same(real: Dataset, watch: MakeDetector):
+def test_float_data_and_smaller_images_are_compared_alike(real: Dataset, watch: MakeDetector):
     floats = CollapseDetector(to_unit(real.images), real.labels, 10, 3)
     assert looks(floats, real.images)[0] == looks(watch(), real.images)[0]
     small = torch.nn.functional.avg_pool2d(real.images.float(), 2).round().to(torch.uint8)  # of a network that grows
@@ -150,7 +150,7 @@ def test_a_critic_has_no_end_to_be_at(real: Dataset, watch: MakeDetector):
     assert [watching.look(real.images, WON, None)[1] for _ in range(4)] == [[], [], [], []]
 
 
-def test_fid_rises_once_it_is_worse_than_its_best_so_many_times_in_a_row(real: Dataset, watch: MakeDetector):
+def test_fid_rises_once_it_is_worse_often_enough_in_a_row(real: Dataset, watch: MakeDetector):
     watching = watch(patience=2)
     raised = [watching.look(real.images, BALANCED, fid)[1] for fid in (30, 20, 25, None, 22, 21, 19, 23, 18.5)]
     rising = Alarm("fid_rising", "FID is 22.0: worse than its best, 20.0, for 2 measurements in a row.")
@@ -167,7 +167,7 @@ def test_a_sign_that_went_away_is_an_alarm_anew(real: Dataset, unseen: Dataset, 
     assert names == [[], ["samples_alike"], [], [], [], ["samples_alike"]]
 
 
-def test_a_watch_that_goes_on_from_its_state_raises_what_the_unbroken_one_raises(unseen: Dataset, watch: MakeDetector):
+def test_a_resumed_watch_raises_what_the_unbroken_one_does(unseen: Dataset, watch: MakeDetector):
     collapsed = unseen.images[:1].expand(128, -1, -1, -1)
     unbroken, first = watch(), watch()
     for watching in (unbroken, first):

@@ -122,7 +122,7 @@ def test_what_was_measured_earlier_says_when_and_fid_its_best(page: Page):
     assert "0.87at 150.0 kimg" in page.text
 
 
-def test_alarms_are_told_in_their_words_and_marked_in_the_curves(run: Path, page: Page):
+def test_alarms_are_told_and_marked_in_the_curves(run: Path, page: Page):
     assert REASON in page.text and "samples alike" in page.text
     losses = [{name: line[name] for name in ("kimg", "discriminator_loss")} for line in read(run).stats]
     record = replace(read(run), stats=losses)
@@ -154,7 +154,7 @@ def test_a_curve_is_drawn_for_what_was_recorded_and_for_no_more(run: Path, page:
             assert picture.format == kind.upper()
 
 
-def test_grids_are_a_selection_from_first_to_last_and_a_time_lapse(page: Page):
+def test_grids_are_a_selection_and_a_time_lapse(page: Page):
     captions = re.findall(
         r"([\d.]+) kimg(?=[^;,]|$)", page.text.partition("Samples over time")[2].partition("Curves")[0]
     )
@@ -162,7 +162,7 @@ def test_grids_are_a_selection_from_first_to_last_and_a_time_lapse(page: Page):
     assert [kind for kind, _ in page.pictures].count("data:image/gif") == 1
 
 
-def test_settings_that_are_not_the_default_are_set_off_with_the_default_beside(page: Page):
+def test_settings_show_their_default_where_they_differ(page: Page):
     assert "batch16 default 64" in page.changed
     assert "w_size16 default 128" in page.changed
     assert "fade_kimg0.08 default 0.0" in page.changed

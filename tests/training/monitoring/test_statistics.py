@@ -61,13 +61,13 @@ def test_a_resumed_run_shows_every_time_once(folder: Path):
     assert set(found) == {"seconds", "kimg_per_second", "discriminator_loss", "samples"}
 
 
-def test_a_resumed_run_drops_the_grids_it_is_about_to_live_again(folder: Path):
+def test_a_resumed_run_drops_the_grids_it_will_redraw(folder: Path):
     live(Monitor(folder, 5, 0), [1.0, 2.04, 3.0], loss=0.5)
     Monitor(folder, 5, 2.04).close()
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["000001.0.png", "000002.0.png"]
 
 
-def test_a_line_that_a_kill_cut_off_is_dropped_and_the_run_goes_on(folder: Path):
+def test_a_line_that_a_kill_cut_off_is_dropped(folder: Path):
     whole = json.dumps(values(1.0, 0.5)) + "\n"
     (folder / "stats.jsonl").write_text(whole + '{"kimg": 2.0, "secon')
     monitor = Monitor(folder, 5, 3.0)
@@ -104,7 +104,7 @@ def test_without_tensorboard_a_run_says_so_once_and_goes_on(
     assert not (folder / "tensorboard").exists()
 
 
-def test_the_time_lapse_shows_every_grid_at_the_last_ones_size_by_whole_pixels(folder: Path):
+def test_the_time_lapse_shows_every_grid_at_the_last_ones_size(folder: Path):
     monitor = Monitor(folder, 5, 0)
     early = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
     monitor.grid(early, 1.0, columns=3)
@@ -119,7 +119,7 @@ def test_the_time_lapse_shows_every_grid_at_the_last_ones_size_by_whole_pixels(f
     assert (frames[1] == 90).all()
 
 
-def test_the_time_lapse_of_colours_is_in_colour_and_rests_on_the_last_grid(folder: Path):
+def test_the_time_lapse_is_in_colour_and_rests_on_the_last(folder: Path):
     monitor = Monitor(folder, 5, 0)
     for kimg, colour in ((1.0, (250, 0, 0)), (2.0, (0, 0, 250))):
         monitor.grid(np.full((6, 4, 4, 3), colour, np.uint8), kimg, columns=3)

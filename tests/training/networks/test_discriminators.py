@@ -46,7 +46,7 @@ def steps(discriminator: nn.Module, count: int) -> None:
 
 
 @pytest.mark.parametrize(("family", "layers"), [("mlp", 3), ("cgan", 5)])
-def test_spectral_norm_holds_every_layers_largest_singular_value_at_one(family: str, layers: int):
+def test_spectral_norm_holds_the_largest_singular_value_at_one(family: str, layers: int):
     discriminator = spectral(family)
     steps(discriminator, 30)
     found = singular_values(discriminator.eval())
@@ -86,7 +86,7 @@ def test_spectral_norm_survives_a_checkpoint_and_a_copy():
     assert torch.equal(discriminator(images, labels), expected)
 
 
-def test_spectral_norm_goes_with_functional_calls_and_second_derivatives():
+def test_spectral_norm_allows_functional_calls_and_hessians():
     """As the unrolled discriminator and the gradient penalties need them."""
     discriminator, other = spectral("cgan"), spectral("cgan").eval()
     images, labels = torch.randn(4, 1, 28, 28, requires_grad=True), torch.arange(4)
@@ -115,7 +115,7 @@ def test_dropout_is_of_the_hidden_layers_and_of_training_alone(family: Any):
     assert (discriminator.features(images) != 0).all()
 
 
-def test_a_discriminator_without_batch_norm_judges_each_picture_alone():
+def test_without_batch_norm_d_judges_each_image_alone():
     images = torch.randn(4, 1, 28, 28)
     for norm in ("none", "spectral"):
         alone = dcgan.Discriminator(dcgan.Config(base_channels=8, discriminator_norm=norm), 28, 1).eval()
@@ -154,7 +154,7 @@ def test_minibatch_discrimination_is_the_papers_formula(shape: tuple[int, ...]):
 
 
 @torch.no_grad()
-def test_minibatch_discrimination_tells_a_collapsed_batch_from_a_varied_one():
+def test_minibatch_discrimination_tells_a_collapsed_batch():
     layer = MinibatchDiscrimination(features=64, kernels=8)
     one = torch.randn(1, 64)
     torch.testing.assert_close(layer(one.expand(16, -1))[:, 64:], torch.ones(16, 8))
@@ -171,7 +171,7 @@ def test_minibatch_discrimination_keeps_single_precision():
         assert torch.equal(layer(x), expected)
 
 
-def test_minibatch_deviation_tells_a_collapsed_batch_from_a_varied_one():
+def test_minibatch_deviation_tells_a_collapsed_batch():
     stddev = MinibatchStddev(group=2)
     x = torch.tensor([0.0, 1.0, 4.0, 1.0]).reshape(4, 1)  # groups are pictures 0 and 2, and 1 and 3
     for rows in (x, x[:, :, None, None].expand(-1, -1, 2, 2)):

@@ -19,7 +19,7 @@ from training.validation import validated
 
 
 @pytest.mark.parametrize(("channels", "resolution"), [(2, 1), (1, 28), (3, 32)])
-def test_a_picture_has_any_size_and_lies_between_minus_one_and_one(channels: int, resolution: int):
+def test_an_image_has_any_size_and_values_within_one(channels: int, resolution: int):
     config = mlp.Config(latent_size=8, hidden_size=16)
     pictures = mlp.Generator(config, resolution, channels)(1000 * torch.randn(6, 8))
     assert pictures.shape == (6, channels, resolution, resolution)

@@ -85,7 +85,7 @@ def test_every_recipe_builds_networks_of_the_right_shapes(name: str):
 
 
 @pytest.mark.parametrize(("name", "resolution"), CASES)
-def test_every_size_has_its_shapes_and_every_weight_its_gradient(name: str, resolution: int):
+def test_every_size_has_its_shapes_every_weight_its_gradient(name: str, resolution: int):
     generator, discriminator, labels = build(name, resolution)
     z = torch.randn(12, 16)
     phases: list[Phase | None] = [None]
@@ -178,7 +178,7 @@ def test_the_logit_is_read_from_the_features(name: str):
 
 
 @torch.no_grad()
-def test_the_features_of_a_growing_discriminator_are_of_its_phase():
+def test_features_of_a_growing_discriminator_are_its_phases():
     _, discriminator, _ = build("stylegan-adain", 32)
     images = torch.randn(12, 3, 16, 16)
     discriminator.grow_to(Phase(2, 0.3))
@@ -279,7 +279,7 @@ def test_dcgan_begins_with_weights_of_deviation_0_02():
         ),
     ],
 )
-def test_what_no_network_can_be_is_refused_with_what_would_be_right(make: Callable[[], object], message: str):
+def test_an_impossible_network_is_rejected_with_a_possible_one(make: Callable[[], object], message: str):
     with pytest.raises(RecipeError) as error:
         make()
     assert str(error.value).startswith(message)
@@ -317,7 +317,7 @@ def test_conditional_batch_norm_is_the_formula():
             torch.testing.assert_close(y[n, c], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_conditional_batch_norm_gives_a_class_its_mean_and_deviation():
+def test_conditional_batch_norm_gives_a_class_its_moments():
     norm = cgan.ConditionalBatchNorm2d(2, 3)
     x, labels = torch.randn(600, 2, 4, 4) * 3 + 1, torch.arange(600) % 3
     y = norm(x, labels)

@@ -12,7 +12,7 @@ from training.networks.layers import Phase
 from training.validation import validated
 
 
-def test_stylegan_lite_at_64_px_has_at_most_six_million_parameters():
+def test_stylegan_lite_at_64_px_has_six_million_parameters():
     generator = stylegan.Generator(stylegan.Config(), 64, 3)
     assert sum(p.numel() for p in generator.parameters()) <= 6_000_000
     groups = stylegan.style_groups(64)
@@ -31,7 +31,7 @@ def test_an_equalised_layer_keeps_the_variance():
     assert y[:, :, 1:-1, 1:-1].std().item() == pytest.approx(1, rel=0.1)
 
 
-def test_adain_gives_every_channel_the_mean_and_deviation_of_its_style():
+def test_adain_gives_every_channel_its_styles_moments():
     x = torch.randn(2, 3, 8, 8) * 7 + 11
     scale, bias = torch.tensor([[1.0, 2.0, 3.0]] * 2), torch.tensor([[-1.0, 0.0, 5.0]] * 2)
     y = stylegan.adain(x, scale, bias)
@@ -123,7 +123,7 @@ def test_the_tracked_mean_is_the_mean_of_w(style_generator: stylegan.Generator):
 
 
 @torch.no_grad()
-def test_mixing_takes_the_early_layers_from_one_latent_and_the_late_from_another(style_generator: stylegan.Generator):
+def test_mixing_takes_early_and_late_layers_from_two_latents(style_generator: stylegan.Generator):
     style_generator.synthesis.requires_grad_(False)
     seen = []
     style_generator.synthesis.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))

@@ -74,7 +74,7 @@ def test_the_strips_are_what_the_server_interpolates(folder: Path):
     np.testing.assert_array_equal(second[::2, ::2], strip)
 
 
-def test_the_mixing_picture_has_the_sources_on_its_edges_and_a_grid_for_each_group(style_folder: Path):
+def test_the_mixing_image_has_sources_and_a_grid_per_group(style_folder: Path):
     model_card.write(style_folder)
     runtime = Runtime(load_model(style_folder), threads=1)
     own, _ = samples.generate(runtime, 0, 8, seed=0)
@@ -88,7 +88,7 @@ def test_the_mixing_picture_has_the_sources_on_its_edges_and_a_grid_for_each_gro
         np.testing.assert_array_equal(grid[64:96:2, 96:128:2], runtime.synthesize(plan.inputs)[0])
 
 
-def test_the_truncation_picture_goes_from_one_picture_to_the_samples(style_folder: Path):
+def test_the_truncation_image_goes_from_one_image_to_samples(style_folder: Path):
     model_card.write(style_folder)
     found = pixels(style_folder / "truncation.png")
     assert found.shape == (6 * 32, 8 * 32, 3)
@@ -122,7 +122,7 @@ def mixing_figures(by_attribute: dict[str, dict[str, float]]) -> list[dict[str, 
     ]  # fmt: skip
 
 
-def test_mixing_is_told_attribute_by_attribute_and_its_worst_is_named(style_folder: Path):
+def test_mixing_is_told_by_attribute_and_its_worst_named(style_folder: Path):
     shares = {name: {"row": 0.7, "column": 0.2, "pairs": 10} for name in critters.ATTRIBUTES}
     shares["mouth"] = {"row": 0.11, "column": 0.6, "pairs": 10}
     text = measured(style_folder, *mixing_figures(shares))
@@ -142,7 +142,7 @@ def test_what_mixing_and_w_cost_is_said(style_folder: Path):
     assert "- Mixes of two" not in better and "- Paths in w" not in better  # of other numbers of pictures: not compared
 
 
-def test_what_a_classifier_of_real_pictures_misreads_is_said_beside_what_it_misreads_of_those(style_folder: Path):
+def test_a_classifiers_errors_are_told_beside_its_real_ones(style_folder: Path):
     by_class, real = {"Shirt": 0.7, "Bag": 0.875}, {"Shirt": 0.725, "Bag": 0.99}
     table = [[7, 3], [0, 10]]
     read = value("gan_test_accuracy", 0.8, "so", 10, "x", by_class=by_class, real_by_class=real, confusion=table)

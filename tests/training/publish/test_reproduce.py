@@ -49,7 +49,7 @@ def test_any_other_recipe_is_made_of_a_shipped_one(arguments: tuple[str, ...]):
     assert recipe.load(train[0], train[1:]) == wanted
 
 
-def test_a_run_whose_end_has_moved_is_made_again_with_the_end_it_found():
+def test_a_run_with_a_moved_end_is_reproduced_with_that_end():
     table = recipe.load("dcgan-mnist").as_dict()
     schedule = {"total_kimg": 812.5, "decay_kimg": 400.0}
     document = {"id": "dcgan-mnist", "training": {"recipe": table, "schedule": schedule, "device": "CPU"}}

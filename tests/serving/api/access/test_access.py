@@ -69,7 +69,7 @@ def test_with_a_key_everything_is_answered(closed: Server, path: str):
     assert httpx2.get(f"{closed.url}{path}", headers=bearer("sesame-1")).status_code == 200
 
 
-def test_a_picture_that_takes_a_key_is_kept_by_nobody_in_between(closed: Server, http: httpx2.Client):
+def test_an_image_that_needs_a_key_is_cached_by_no_proxy(closed: Server, http: httpx2.Client):
     cached = httpx2.get(f"{closed.url}{PICTURE}", headers=bearer("sesame-1")).headers["cache-control"]
     assert cached == "private, max-age=31536000, immutable"
     assert http.get(PICTURE).headers["cache-control"] == "public, max-age=31536000, immutable"
@@ -93,7 +93,7 @@ def test_no_key_is_in_the_log(closed: Server):
     assert "alice" in log and "sesame" not in log
 
 
-def test_over_its_quota_a_client_is_told_when_to_come_back_and_another_is_served(closed: Server):
+def test_over_its_rate_a_client_is_told_when_to_retry(closed: Server):
     def sample(key: str) -> httpx2.Response:
         return httpx2.post(f"{closed.url}/v1/sample", json={"n": 64}, headers=bearer(key))
 
@@ -105,7 +105,7 @@ def test_over_its_quota_a_client_is_told_when_to_come_back_and_another_is_served
     assert httpx2.get(f"{closed.url}/metrics", headers=bearer("sesame-2")).status_code == 200
 
 
-def test_requests_begun_together_get_no_more_than_one_after_another(closed: Server):
+def test_requests_at_once_get_no_more_than_in_sequence(closed: Server):
     """All are let in on their heads, while the client has its quota whole; the pictures are counted by the bodies."""
     body = b'{"n": 64}'
     headers = bearer("sesame-1") | {"Content-Type": "application/json", "Content-Length": str(len(body))}

@@ -106,7 +106,7 @@ def test_a_client_that_reads_slowly_holds_no_place():
     asyncio.run(scenario())
 
 
-def test_a_request_that_fails_or_is_cancelled_gives_its_place_back():
+def test_a_failed_or_cancelled_request_gives_its_place_back():
     async def scenario() -> None:
         endpoint = Endpoint()
         admission = admission_of(endpoint, 1)

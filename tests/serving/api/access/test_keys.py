@@ -55,7 +55,7 @@ def test_a_file_that_is_put_in_its_place_is_read(file: Path):
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.write_text("no hash\n"), lambda file: file.unlink()])
-def test_a_file_that_cannot_be_read_any_more_lets_nobody_in_until_it_is_mended(file: Path, spoil):
+def test_an_unreadable_key_file_lets_nobody_in_until_repaired(file: Path, spoil):
     keys, good = Keys(file), file.read_text()
     spoil(file)
     assert keys.name("Bearer one") is None

@@ -74,7 +74,7 @@ def test_requests_that_fit_together_are_accepted_together(together: int, clock: 
     assert [rejected(limit, "a", 10 // together) for _ in range(together)] == [None] * together
 
 
-def test_an_ipv6_network_is_one_client_and_ipv4_addresses_are_not(clock: Clock):
+def test_an_ipv6_network_is_one_client_an_ipv4_network_is_not(clock: Clock):
     limit = RateLimit(1, clock)
     assert rejected(limit, "2001:db8:1:2::1") is None
     assert rejected(limit, "2001:db8:1:2:ffff::9") == 1

@@ -25,7 +25,7 @@ def sample(http: httpx2.Client, model: str, **fields: object) -> np.ndarray:
 
 
 @MODELS
-def test_a_picture_does_not_depend_on_how_many_are_asked_for_or_from_where(http: httpx2.Client, model: str):
+def test_an_image_does_not_depend_on_the_range_it_is_part_of(http: httpx2.Client, model: str):
     many = sample(http, model, n=256)
     for start, n in [(0, 1), (1, 1), (100, 3), (37, 64), (255, 1)]:
         assert np.array_equal(sample(http, model, start=start, n=n), many[start : start + n])

@@ -86,7 +86,7 @@ def test_another_extension_is_no_route(http: httpx2.Client, file: str):
     assert http.get(f"/v1/images/tiny-style/7/{file}").status_code == 404
 
 
-def test_a_url_is_cached_for_ever_and_asked_for_again_costs_nothing(http: httpx2.Client):
+def test_a_url_is_cached_for_ever_and_revalidates_for_free(http: httpx2.Client):
     first = http.get(URL)
     assert "immutable" in first.headers["cache-control"] and "public" in first.headers["cache-control"]
     etag = first.headers["etag"]

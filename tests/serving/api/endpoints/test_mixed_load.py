@@ -79,7 +79,7 @@ def alone(runtimes: dict[str, Runtime], plan: Plan, layout: Layout, format: str)
     return encoding.encode(plan, pictures(plan), sources, layout, format)
 
 
-def test_every_reply_under_mixed_load_is_what_the_engine_makes_alone(two: Server, runtimes: dict[str, Runtime]):
+def test_every_reply_under_mixed_load_is_the_engines_own(two: Server, runtimes: dict[str, Runtime]):
     rng = random.Random(7)
     asks = [ask(rng, runtimes) for _ in range(REQUESTS)]
     types = {"npy": "application/x-npy", "zip": "application/zip", "json": "application/json"}

@@ -67,7 +67,7 @@ def test_a_jpeg_is_the_png_but_for_its_losses(http: httpx2.Client, route: str):
     assert np.abs(lossy.astype(int) - exact).mean() < 6
 
 
-def test_a_style_mix_as_one_picture_has_its_sources_along_two_edges(http: httpx2.Client, truth: dict):
+def test_a_style_mix_image_has_its_sources_along_two_edges(http: httpx2.Client, truth: dict):
     grid = pictures.decode(post(http, "/v1/style-mix", "image/png").content)
     found = pictures.cells(grid, 4, SIZE, SIZE).reshape(3, 4, SIZE, SIZE, 3)
 

@@ -58,7 +58,7 @@ def test_what_a_model_cannot_do_is_pointed_at(http: httpx2.Client, route: str, b
     assert errors.keys() == {pointer} and part in errors[pointer]
 
 
-def test_a_picture_too_wide_for_its_format_is_refused_and_fits_another(http: httpx2.Client):
+def test_an_image_too_wide_for_its_format_fits_another(http: httpx2.Client):
     body = {"model": "tiny-dcgan", "n": 256, "columns": 256, "scale": 4}  # 16384 x 64
     webp = http.post("/v1/sample", json=body, headers={"Accept": "image/webp"})
     assert "16383" in pointers(problem(webp, 422, "invalid-request"))["/columns"]

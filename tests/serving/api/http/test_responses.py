@@ -38,7 +38,7 @@ def refused(plan: Plan, layout: Layout, media_type: str) -> str | None:
 
 
 @pytest.mark.parametrize("media_type", [PNG, JPEG, WEBP, ZIP, JSON])
-def test_256_digits_at_scale_16_are_a_reply_and_as_many_in_colour_are_not(plan: MakePlan, media_type: str):
+def test_256_digits_at_scale_16_fit_a_reply_but_not_in_rgb(plan: MakePlan, media_type: str):
     assert refused(plan(256, 28, 1), Layout(16, 16), media_type) is None
     assert refused(plan(256, 64, 3), Layout(16, 16), media_type) == "/scale"
     assert refused(plan(256, 64, 3), Layout(16, 4), media_type) is None

@@ -93,7 +93,7 @@ def test_a_late_one_ends_before_its_time_and_leaves_its_room(
 
 
 @pytest.mark.parametrize("media_type", [ZIP, NPY])
-def test_it_has_its_room_until_it_is_sent_or_nobody_waits_for_it(
+def test_a_reply_holds_memory_until_it_is_sent_or_abandoned(
     runtime: Runtime, media_type: str, monkeypatch: pytest.MonkeyPatch
 ):
     body = SampleBody.model_validate({"model": runtime.model.id, "n": 256, "seed": 7})

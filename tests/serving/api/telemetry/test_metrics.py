@@ -69,10 +69,9 @@ def test_counters_agree_exactly_with_what_a_client_counted(counted: Server):
 
     def ask(request: tuple[str, str, dict[str, Any] | None]) -> tuple[str, int]:
         method, path, body = request
-        response = httpx2.request(method, f"{counted.url}{path}", json=body)
-        return path, response.status_code
+        return path, http.request(method, path, json=body).status_code
 
-    with ThreadPoolExecutor(8) as pool:
+    with httpx2.Client(base_url=counted.url, timeout=30) as http, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, requests))
     after = scrape(counted)
 

@@ -59,7 +59,7 @@ def attributes(span: Span) -> dict[str, str | int]:
     return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
 
 
-def test_a_request_is_a_span_with_its_steps_and_the_senders_trace(serve: Serve, collector: Collector):
+def test_a_request_is_a_span_with_steps_in_the_senders_trace(serve: Serve, collector: Collector):
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"traceparent": f"00-{trace}-{parent}-01", "X-Request-Id": "traced"}
     endpoint = f"http://127.0.0.1:{collector.server_port}"
@@ -93,7 +93,7 @@ def test_without_a_collector_the_exporter_is_not_even_loaded():
     assert done.stdout == "[]\n"
 
 
-def test_without_the_exporter_a_start_is_refused_with_what_to_install(repository_folder: Path, tmp_path: Path):
+def test_without_the_exporter_a_start_says_what_to_install(repository_folder: Path, tmp_path: Path):
     blocked = tmp_path / "sitecustomize.py"
     blocked.write_text("import sys\nsys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None\n")
     command = serve(repository_folder, 0)

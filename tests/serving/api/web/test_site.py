@@ -41,7 +41,7 @@ def test_a_part_is_served_and_asks_for_parts_alone(http: httpx2.Client, name: st
     assert elsewhere == []
 
 
-def test_every_module_is_reached_from_the_first_and_every_import_is_there():
+def test_every_module_is_reached_and_every_import_exists():
     imports = {
         name: set(re.findall(r'(?:from|import\() ?"\./([\w.]+)"|^import "\./([\w.]+)"', text_of(name), re.M))
         for name in NAMES
@@ -53,7 +53,7 @@ def test_every_module_is_reached_from_the_first_and_every_import_is_there():
     assert reached == {name for name in NAMES if name.endswith(".js")}
 
 
-def test_what_is_loaded_first_is_fetched_at_once_and_what_is_not_is_not():
+def test_what_loads_first_is_preloaded_and_nothing_else():
     """The page names its first modules, so that they come together instead of one after the other."""
 
     def static(name: str) -> set[str]:
