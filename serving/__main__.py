@@ -186,8 +186,10 @@ def _generate_data_set(args: argparse.Namespace) -> int:
         return command.generate(args, args.models or Settings.from_environment().models)
     except (BulkError, ValueError) as error:
         raise CommandError(error) from None
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise CommandError(f"a data set needs the `bulk` extra, `pip install 'ganymede[bulk]'`: {error}.") from None
+    except ImportError as error:  # a library's own, which says what it lacks
+        raise CommandError(error) from None
     except KeyboardInterrupt:
         print("ganymede: interrupted; the same command goes on", file=sys.stderr)
         raise

@@ -40,6 +40,7 @@ CORS_REQUEST_HEADERS = (
 CORS_REPLY_HEADERS = (
     "ETag", "Retry-After", "Server-Timing", "X-Request-Id", "X-Ganymede-Model", "X-Ganymede-Model-SHA256",
     "X-Ganymede-Version", "X-Ganymede-Seed", "X-Ganymede-Start", "X-Ganymede-Addresses", "X-Ganymede-Labels",
+    "X-Ganymede-Truncation",
 )  # fmt: skip
 
 

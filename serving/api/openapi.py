@@ -70,6 +70,7 @@ IMAGE_HEADERS = {
     "X-Ganymede-Start": "Index of the first image.",
     "X-Ganymede-Addresses": "Of images that are no range: `seed:index` of each, empty for one without an address.",
     "X-Ganymede-Labels": "Conditional models: the class of each image.",
+    "X-Ganymede-Truncation": "As it was requested.",
     "Server-Timing": "Milliseconds in the queue, of inference, and of encoding.",
 }
 CACHE_HEADERS = {"ETag": "Changes with the content.", "Cache-Control": "Says how long the content may be kept."}

@@ -8,13 +8,14 @@ from typing import Literal, Self, TypeVar
 
 import httpx2
 
-from serving.client import connection, requests
+from serving.client import requests
 from serving.client.call import Call
-from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options
+from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options, Server
 from serving.client.errors import GanymedeError
 from serving.client.models import Model
 from serving.client.pages import IN_FLIGHT, PAGE, Pages
 from serving.client.pictures import Pictures
+from serving.client.pools import AsyncPool
 from serving.client.requests import Labels, Place, Request, Styles
 from serving.client.streams import AsyncStream
 
@@ -29,7 +30,8 @@ class AsyncClient:
             ...
 
     Methods raise the errors of `serving.client.errors`. What is None is left to the server, but for seeds, which are
-    drawn. The tasks of one event loop share its connections.
+    drawn. The tasks of one event loop share its connections; another loop, or a forked process, opens its own. It
+    pickles as its settings, the API key among them.
     """
 
     def __init__(
@@ -47,11 +49,11 @@ class AsyncClient:
         minutes, uses up none of them: the call does come back, for ten minutes.
         """
         self._options = Options(timeout, retries)
-        self._http = httpx2.AsyncClient(base_url=connection.address(base_url), headers=connection.headers(api_key))
+        self._pool = AsyncPool(Server.of(base_url, api_key))
 
     @property
     def base_url(self) -> str:
-        return str(self._http.base_url)
+        return self._pool.server.base_url
 
     async def sample(
         self,
@@ -161,7 +163,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections, those of `with_options` too."""
-        await self._http.aclose()
+        await self._pool.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +172,7 @@ class AsyncClient:
         await self.close()
 
     async def _call(self, request: Request[T]) -> T:
-        call = Call(request, self._options)
+        call = Call(request, self._options, self._pool.server.base_url, self._pool.proxy)
         while True:
             try:
                 return await self._attempt(call)
@@ -181,11 +183,11 @@ class AsyncClient:
         request, seconds = call.request, call.options.timeout
         try:
             async with asyncio.timeout(seconds):  # a byte now and then is not an answer in time
-                response = await self._http.request(
+                response = await self._pool.client().request(
                     request.method, request.path, content=request.body, headers=call.headers, timeout=seconds
                 )
         except builtins.TimeoutError as error:
-            raise call.late(self.base_url, "it is still arriving") from error
+            raise call.late("it is still arriving") from error
         except httpx2.RequestError as error:
-            raise call.lost(self.base_url, error) from error
+            raise call.lost(error) from error
         return call.result(response.status_code, response.headers, response.content)

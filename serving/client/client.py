@@ -8,13 +8,14 @@ from typing import Literal, Self, TypeVar
 
 import httpx2
 
-from serving.client import connection, requests
+from serving.client import requests
 from serving.client.call import Call
-from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options
+from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options, Server
 from serving.client.errors import GanymedeError
 from serving.client.models import Model
 from serving.client.pages import IN_FLIGHT, PAGE, Pages
 from serving.client.pictures import Pictures
+from serving.client.pools import Pool
 from serving.client.requests import Labels, Place, Request, Styles
 from serving.client.streams import Stream
 
@@ -29,7 +30,8 @@ class Client:
             picture.save(f"{picture.seed}-{picture.index}.png")
 
     Methods raise the errors of `serving.client.errors`. What is None is left to the server, but for seeds, which are
-    drawn. Safe to use from threads, which share its connections.
+    drawn. Threads share its connections. A forked process opens its own, and a client, its methods and streams pickle
+    as settings, the API key among them, so they work in the workers of a `DataLoader`, multiprocessing, joblib or Ray.
     """
 
     def __init__(
@@ -47,11 +49,11 @@ class Client:
         minutes, uses up none of them: the call does come back, for ten minutes.
         """
         self._options = Options(timeout, retries)
-        self._http = httpx2.Client(base_url=connection.address(base_url), headers=connection.headers(api_key))
+        self._pool = Pool(Server.of(base_url, api_key))
 
     @property
     def base_url(self) -> str:
-        return str(self._http.base_url)
+        return self._pool.server.base_url
 
     def sample(
         self,
@@ -157,7 +159,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections, those of `with_options` too."""
-        self._http.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -167,7 +169,7 @@ class Client:
 
     def _call(self, request: Request[T], stopped: Event | None = None) -> T:
         """`stopped`: set once nobody waits for the result any more."""
-        call, stopped = Call(request, self._options), stopped or Event()
+        call, stopped = Call(request, self._options, self._pool.server.base_url, self._pool.proxy), stopped or Event()
         while True:
             try:
                 return self._attempt(call)
@@ -179,13 +181,13 @@ class Client:
         request, seconds = call.request, call.options.timeout
         deadline, body = time.monotonic() + seconds, bytearray()
         try:
-            with self._http.stream(
+            with self._pool.client().stream(
                 request.method, request.path, content=request.body, headers=call.headers, timeout=seconds
             ) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if time.monotonic() > deadline:  # a byte now and then is not an answer in time
-                        raise call.late(self.base_url, "it is still arriving")
+                        raise call.late("it is still arriving")
         except httpx2.RequestError as error:
-            raise call.lost(self.base_url, error) from error
+            raise call.lost(error) from error
         return call.result(response.status_code, response.headers, bytes(body))

@@ -1,11 +1,16 @@
 """What can go wrong between a client and its server.
 
 GanymedeError
+├── ConfigurationError                an argument or a variable of the environment is wrong; a ValueError, too
 ├── TransportError                    no whole answer came
-│   ├── ConnectionError               refused, reset or cut off, or no such host; Python's own ConnectionError, too
+│   ├── ConnectionError               refused, reset or cut off; Python's own ConnectionError, too
+│   │   ├── UnknownHostError          the server's name does not resolve
+│   │   ├── CertificateError          the server's TLS certificate does not verify
+│   │   └── ProxyError                the proxy cannot be reached, or does not let the request through
 │   ├── TimeoutError                  none came in time; Python's own TimeoutError, too
 │   └── ReplyError                    what came is not what was asked for: damaged, or of no server of ours
 └── StatusError                       the server's answer was a problem document (RFC 9457), or bore another status
+    ├── RedirectError                 3xx: the server has another address, which is `location`
     ├── BadRequestError               400: no HTTP that the server understands, or a body that ended early
     ├── AuthenticationError           401: no API key, or one that the server does not know
     ├── PermissionDeniedError         403: by something in front of the server
@@ -13,6 +18,7 @@ GanymedeError
     ├── MethodNotAllowedError         405
     ├── NotAcceptableError            406: a format the route does not have
     ├── SlowRequestError              408: the request did not arrive in time
+    ├── ProxyAuthenticationError      407: the proxy takes a user and a password
     ├── ConflictError                 409: by something in front of the server
     ├── BodyTooLargeError             413
     ├── UnsupportedMediaTypeError     415
@@ -34,6 +40,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, cast
+from urllib.parse import urljoin
 
 
 class FieldError(NamedTuple):
@@ -66,15 +73,43 @@ class GanymedeError(Exception):
         return _unpickled, (type(self), self.detail, self.__dict__)
 
 
+class ConfigurationError(GanymedeError, ValueError):
+    """An argument, or a variable of the environment, is wrong; the message names it and its value."""
+
+    code = "configuration"
+    remedy = "Correct or remove what the message names."
+
+
 class TransportError(GanymedeError):
     """No whole answer came."""
 
 
 class ConnectionError(TransportError, builtins.ConnectionError):
-    """Refused, reset or cut off, or no such host."""
+    """Refused, reset or cut off."""
 
     code = "connection"
     remedy = "See that the server runs and that `base_url` is its address; then try again."
+
+
+class UnknownHostError(ConnectionError):
+    """The server's name does not resolve."""
+
+    code = "unknown-host"
+    remedy = "See that `base_url` is spelt right, and that this machine's DNS knows the name."
+
+
+class CertificateError(ConnectionError):
+    """The server's TLS certificate does not verify."""
+
+    code = "certificate"
+    remedy = "Use the name that the certificate has, or set SSL_CERT_FILE to the authority that signed it."
+
+
+class ProxyError(ConnectionError):
+    """The proxy cannot be reached, or does not let the request through."""
+
+    code = "proxy"
+    remedy = "See that the proxy runs and lets this address through, or add the server's name to NO_PROXY."
 
 
 class TimeoutError(TransportError, builtins.TimeoutError):
@@ -111,6 +146,13 @@ class StatusError(GanymedeError):
         self.retry_after = retry_after  # seconds
 
 
+class RedirectError(StatusError):
+    """3xx: the server has another address."""
+
+    remedy = "Use the address that it redirects to as `base_url`."
+    location: str | None = None  # as a whole URL
+
+
 class BadRequestError(StatusError):
     """400: no HTTP that the server understands, or a body that ended early."""
 
@@ -145,6 +187,12 @@ class NotAcceptableError(StatusError):
     """406: a format the route does not have."""
 
     remedy = "Use the client of the server's version."
+
+
+class ProxyAuthenticationError(StatusError):
+    """407: the proxy takes a user and a password."""
+
+    remedy = "Put them into the proxy's address: http://USER:PASSWORD@HOST:PORT."
 
 
 class SlowRequestError(StatusError):
@@ -218,6 +266,7 @@ BY_STATUS: dict[int, type[StatusError]] = {
     404: NotFoundError,
     405: MethodNotAllowedError,
     406: NotAcceptableError,
+    407: ProxyAuthenticationError,
     408: SlowRequestError,
     409: ConflictError,
     413: BodyTooLargeError,
@@ -231,21 +280,39 @@ BY_STATUS: dict[int, type[StatusError]] = {
 }
 
 
-def status_error(status: int, headers: Mapping[str, str], body: bytes, request_id: str) -> StatusError:
+def status_error(
+    status: int, headers: Mapping[str, str], body: bytes, request_id: str, *, source: str = "the server"
+) -> StatusError:
     """The error for an answer that is no success, whether our server gave it or something in between.
 
-    `request_id` is the one that was sent; an answer without one of its own has that.
+    `request_id` is the one that was sent; an answer without one of its own has that. `source`: what answered.
     """
     problem = _problem(body)
     kind = BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
     return kind(
-        str(problem.get("detail") or f"The server answered {status}."),
+        str(problem.get("detail") or f"{source[0].upper()}{source[1:]} answered {status}."),
         status=status,
         code=str(problem.get("code", "unknown")),
         errors=_field_errors(problem.get("errors")),
         request_id=headers.get("x-request-id", request_id),
         retry_after=_retry_after(headers.get("retry-after", "")),
     )
+
+
+def redirect_error(status: int, base_url: str, route: str, location: str, request_id: str) -> RedirectError:
+    """The error for a redirect to `location`, which may be relative."""
+    target = urljoin(base_url.rstrip("/") + route, location)
+    advice = f"use {target.removesuffix(route)} as `base_url`" if target.endswith(route) else "it answers no request"
+    error = RedirectError(
+        f"The server redirects to {target}; {advice}.", status=status, code="redirect", request_id=request_id
+    )
+    error.location = target
+    return error
+
+
+def is_problem_of_ours(body: bytes) -> bool:
+    """True where an answer is a problem document of a Ganymede server."""
+    return str(_problem(body).get("type", "")).startswith("urn:problem-type:ganymede:")
 
 
 def _unpickled(kind: type[GanymedeError], detail: str, state: dict[str, Any]) -> GanymedeError:

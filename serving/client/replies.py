@@ -23,8 +23,10 @@ class Expected:
 
     n: int
     model: str | None  # None: whichever the server took
-    addresses: Sequence[Address] | None  # of each picture, in order; None where not all have one
+    addresses: Sequence[Address | None]  # of each picture, in order; None between addresses
     columns: int | None = None  # of their grid
+    labels: Sequence[int | str] | None = None  # of each picture, by index or name; None: left to the server
+    truncation: float | None = None
 
 
 def pictures(headers: Mapping[str, str], body: bytes, expected: Expected) -> Pictures:
@@ -46,9 +48,24 @@ def pictures(headers: Mapping[str, str], body: bytes, expected: Expected) -> Pic
         raise ValueError(f"{len(found.labels)} labels for {expected.n} pictures")
     if expected.model not in (None, found.model):
         raise ValueError(f"pictures of {found.model} where {expected.model} was asked for")
-    if expected.addresses is not None and list(found.addresses) != list(expected.addresses):
+    if list(found.addresses) != list(expected.addresses):
         raise ValueError("pictures of other addresses than those that were asked for")
+    if expected.labels is not None and not _agree(expected.labels, found.labels or ()):
+        raise ValueError("pictures of other classes than those that were asked for")
+    truncation = headers.get("x-ganymede-truncation")
+    if (None if truncation is None else float(truncation)) != expected.truncation:
+        raise ValueError(f"pictures with truncation {truncation} where {expected.truncation} was asked for")
     return found
+
+
+def _agree(asked: Sequence[int | str], found: Sequence[int]) -> bool:
+    """True where indices are the same, and each name stands for one index of its own."""
+    names: dict[str, int] = {}
+    same = len(asked) == len(found) and all(
+        (names.setdefault(label, index) if isinstance(label, str) else label) == index
+        for label, index in zip(asked, found, strict=True)
+    )
+    return same and len(set(names.values())) == len(names)
 
 
 def models(headers: Mapping[str, str], body: bytes) -> list[Model]:

@@ -5,7 +5,6 @@ import operator
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, Literal, TypeGuard, TypeVar, cast
 from urllib.parse import quote
 
@@ -40,16 +39,20 @@ def sample(
     model: str | None, *, n: int, seed: int | None, start: int, labels: Labels | None, truncation: float | None
 ) -> Request[Pictures]:
     n, start, seed = operator.index(n), operator.index(start), _seed(seed)
-    addresses = [Address(seed, start + i) for i in range(n)]
-    fields = {"model": model, "n": n, "seed": seed, "start": start, "labels": _labels(labels), "truncation": truncation}
-    return _post("/v1/sample", fields, Expected(n, model, addresses))
+    addresses, sent = [Address(seed, start + i) for i in range(n)], _labels(labels)
+    fields = {"model": model, "n": n, "seed": seed, "start": start, "labels": sent, "truncation": truncation}
+    expected = Expected(n, model, addresses, labels=_each(sent, n), truncation=truncation)
+    return _post("/v1/sample", fields, lambda: expected)
 
 
 def digits(digits: str | Sequence[int], *, rows: int, seed: int | None, model: str | None) -> Request[Pictures]:
     asked = digits if isinstance(digits, str) else [operator.index(digit) for digit in digits]
-    n, seed = len(asked) * operator.index(rows), _seed(seed)
+    rows, seed = operator.index(rows), _seed(seed)
+    n = len(asked) * rows
     fields = {"model": model, "digits": asked, "rows": rows, "seed": seed}
-    return _post("/v1/digits", fields, Expected(n, model, [Address(seed, i) for i in range(n)], len(asked)))
+    addresses, labels = [Address(seed, i) for i in range(n)], [str(digit) for digit in asked] * rows
+    expected = Expected(n, model, addresses, len(asked), labels)
+    return _post("/v1/digits", fields, lambda: expected)
 
 
 def interpolate(
@@ -63,17 +66,26 @@ def interpolate(
     labels: Labels | None,
     truncation: float | None,
 ) -> Request[Pictures]:
+    frames, sent = operator.index(frames), _labels(labels)
     fields = {
         "model": model,
         "keyframes": _places(keyframes),
-        "frames": operator.index(frames),
+        "frames": frames,
         "method": method,
         "space": space,
         "loop": loop,
-        "labels": _labels(labels),
+        "labels": sent,
         "truncation": truncation,
     }
-    return _post("/v1/interpolate", fields, Expected(frames, model, None))
+
+    def expected() -> Expected:
+        """Of a request that the server took: others have no such steps."""
+        steps, classes = _steps(len(keyframes), frames, loop), _each(sent, len(keyframes))
+        addresses = [_address(keyframes[a]) if t == 0 else None for a, _, t in steps]
+        of_frames = None if classes is None else [classes[a if t < 0.5 else b] for a, b, t in steps]
+        return Expected(frames, model, addresses, labels=of_frames, truncation=truncation)
+
+    return _post("/v1/interpolate", fields, expected)
 
 
 def style_mix(
@@ -87,7 +99,9 @@ def style_mix(
         "styles": layers,
         "truncation": truncation,
     }
-    return _post("/v1/style-mix", fields, Expected(len(rows) * len(columns), model, None, len(columns)))
+    n = len(rows) * len(columns)
+    expected = Expected(n, model, [None] * n, len(columns), truncation=truncation)
+    return _post("/v1/style-mix", fields, lambda: expected)
 
 
 def models() -> Request[list[Model]]:
@@ -103,10 +117,10 @@ def draw_seed() -> int:
     return secrets.randbelow(DRAWN_BELOW)
 
 
-def _post(path: str, fields: Mapping[str, Any], expected: Expected) -> Request[Pictures]:
-    """What is None is left to the server."""
+def _post(path: str, fields: Mapping[str, Any], expected: Callable[[], Expected]) -> Request[Pictures]:
+    """What is None is left to the server. `expected` is called once a reply is there."""
     body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-    return Request("POST", path, partial(replies.pictures, expected=expected), NPY, body)
+    return Request("POST", path, lambda headers, body: replies.pictures(headers, body, expected()), NPY, body)
 
 
 def _seed(seed: int | None) -> int:
@@ -115,12 +129,19 @@ def _seed(seed: int | None) -> int:
 
 
 def _places(places: Sequence[Place]) -> list[int | dict[str, int]]:
-    return [
-        {"seed": operator.index(place[0]), "index": operator.index(place[1])}
-        if isinstance(place, tuple)
-        else operator.index(place)
-        for place in places
-    ]
+    return [_address(place)._asdict() if isinstance(place, tuple) else operator.index(place) for place in places]
+
+
+def _address(place: Place) -> Address:
+    seed, index = place if isinstance(place, tuple) else (place, 0)
+    return Address(operator.index(seed), operator.index(index))
+
+
+def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:
+    """For each frame the two keyframes it lies between and how far, 0 <= t < 1, as the server has them."""
+    segments, intervals = (keyframes, frames) if loop else (keyframes - 1, max(frames - 1, 1))
+    places = (divmod(frame * segments, intervals) for frame in range(frames))
+    return [(segment % keyframes, (segment + 1) % keyframes, rest / intervals) for segment, rest in places]
 
 
 def is_list(labels: Labels | None) -> TypeGuard[Sequence[Label]]:
@@ -132,6 +153,11 @@ def _labels(labels: Labels | None) -> int | str | list[int | str] | None:
     if labels is None:
         return None
     return [_label(label) for label in labels] if is_list(labels) else _label(cast(Label, labels))
+
+
+def _each(labels: Label | Sequence[Label] | None, n: int) -> Sequence[Label] | None:
+    """One label for each of `n`."""
+    return [cast(Label, labels)] * n if labels is not None and not is_list(labels) else cast(Any, labels)
 
 
 def _label(label: Label) -> Label:

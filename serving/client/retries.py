@@ -2,7 +2,7 @@
 
 import random
 
-from serving.client.errors import GanymedeError, StatusError, TransportError
+from serving.client.errors import CertificateError, GanymedeError, StatusError, TransportError
 
 RETRIED_STATUSES = frozenset({408, 409, 429})  # and all from 500
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; it doubles from the one to the other
@@ -28,7 +28,7 @@ def pause(error: GanymedeError, attempt: int) -> float | None:
 def may_pass(error: GanymedeError) -> bool:
     if isinstance(error, StatusError):
         return error.status in RETRIED_STATUSES or error.status >= 500
-    return isinstance(error, TransportError)
+    return isinstance(error, TransportError) and not isinstance(error, CertificateError)
 
 
 def told_to_wait(error: GanymedeError) -> float:

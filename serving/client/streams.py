@@ -1,8 +1,9 @@
 """Any number of pictures, in order, page by page: several requests are in flight, and no more pages are held."""
 
 import asyncio
+import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing
 from itertools import islice
@@ -16,7 +17,9 @@ from serving.client.requests import Request
 class Stream:
     """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew.
 
-    Who leaves the loop early waits for the requests that are under way.
+    Who leaves the loop early waits for the requests that are under way. A stream pickles as its range of addresses and
+    its client's settings. An iteration does not; a forked process that inherits one goes on from its position, and
+    elsewhere `start` is the address to resume at.
     """
 
     def __init__(self, pages: Pages, fetch: Callable[[Request[Pictures], Event], Pictures]):
@@ -38,26 +41,37 @@ class Stream:
 
     def pages(self) -> Generator[Pictures]:
         """Raises what a request of the client raises, once the pages before it were given."""
-        requests, waiting, stopped = iter(self._pages), deque[Future[Pictures]](), Event()
-        pool = ThreadPoolExecutor(self._pages.in_flight, thread_name_prefix="ganymede-stream")
+        requests, waiting = iter(self._pages), deque[tuple[Request[Pictures], Future[Pictures]]]()
+        pid, pool, stopped = os.getpid(), self._threads(), Event()
+
+        def submit(requests: Iterable[Request[Pictures]]) -> None:
+            waiting.extend((request, pool.submit(self._fetch, request, stopped)) for request in requests)
+
         try:
-            for request in islice(requests, self._pages.in_flight):
-                waiting.append(pool.submit(self._fetch, request, stopped))
+            submit(islice(requests, self._pages.in_flight))
             while waiting:
-                page = self._pages.check(waiting.popleft().result())
-                for request in islice(requests, 1):
-                    waiting.append(pool.submit(self._fetch, request, stopped))
+                if pid != os.getpid():  # a fork leaves the threads with the parent: what they fetch never comes here
+                    pid, pool, stopped = os.getpid(), self._threads(), Event()
+                    inherited = [request for request, _ in waiting]
+                    waiting.clear()
+                    submit(inherited)
+                page = self._pages.check(waiting.popleft()[1].result())
+                submit(islice(requests, 1))
                 yield page
         finally:
-            stopped.set()  # who leaves early does not wait for requests that wait to be sent again ...
-            pool.shutdown(cancel_futures=True)  # ... but for those under way: the client may be closed next
+            if pid == os.getpid():
+                stopped.set()  # who leaves early does not wait for requests that wait to be sent again ...
+                pool.shutdown(cancel_futures=True)  # ... but for those under way: the client may be closed next
+
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._pages.in_flight, thread_name_prefix="ganymede-stream")
 
 
 class AsyncStream:
     """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew.
 
     Who may leave the loop early and goes on in the same task should close what is iterated, as `contextlib.aclosing`
-    does: until then its requests go on.
+    does: until then its requests go on. Pickles as `Stream` does.
     """
 
     def __init__(self, pages: Pages, fetch: Callable[[Request[Pictures]], Awaitable[Pictures]]):

@@ -1,10 +1,12 @@
-"""Looks into the bytes of an ONNX file for weights that are kept outside it, without the onnx package.
+"""Looks into the bytes of an ONNX file for what no model may have, without the onnx package.
 
 ONNX Runtime 1.31, given a model as bytes, reads a tensor marked as external from the working directory: bytes that no
 sha256 covers. So such a model is refused before ONNX Runtime sees it.
 """
 
 from collections.abc import Iterator
+
+import numpy as np
 
 # Where tensors can be in an ONNX model: for each message of onnx.proto, the fields to descend into. All fields
 # that lead to a TensorProto are here, functions and subgraphs of If, Loop and Scan included.
@@ -23,24 +25,79 @@ _MAX_DEPTH = 100  # protobuf's own limit
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
+_OP_TYPE = 4  # of NodeProto
+_DATA_TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 2, 4, 8, 9, 10  # of TensorProto
+_FLOAT_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 16: "<u2"}  # by data_type; 16 is bfloat16, which NumPy lacks
+
+
 def has_external_data(model: bytes) -> bool:
     """Whether any tensor of an ONNX model keeps its data in another file. Raises ValueError where it is no protobuf."""
-    return _external(memoryview(model), "Model", 0)
+    return any(
+        number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
+        for kind, message in _messages(memoryview(model), "Model", 0)
+        if kind == "Tensor"
+        for number, value in _fields(message)
+    )
 
 
-def _external(message: memoryview, kind: str, depth: int) -> bool:
+def operators(model: bytes) -> set[str]:
+    """The names of all operators of an ONNX model. Raises ValueError where it is no protobuf."""
+    return {
+        bytes(value).decode(errors="replace")
+        for kind, message in _messages(memoryview(model), "Model", 0)
+        if kind == "Node"
+        for number, value in _fields(message)
+        if number == _OP_TYPE and isinstance(value, memoryview)
+    }
+
+
+def non_finite_weights(model: bytes) -> list[str]:
+    """The names of tensors with NaN or infinity. Raises ValueError where it is no protobuf.
+
+    A single infinity is no weight but the bound of a Clip, and is not among them.
+    """
+    tensors = (message for kind, message in _messages(memoryview(model), "Model", 0) if kind == "Tensor")
+    return [name or "a constant" for name, values in map(_floats, tensors) if not _is_finite(values)]
+
+
+def _floats(tensor: memoryview) -> tuple[str, np.ndarray]:
+    """The name of a tensor and its numbers, of which one of an integer type has none here."""
+    name, dtype, parts = "", "", list[tuple[str, memoryview]]()
+    for number, value in _fields(tensor):
+        if number == _DATA_TYPE and isinstance(value, int):
+            dtype = _FLOAT_TYPES.get(value, "")
+        elif isinstance(value, memoryview):
+            if number == _NAME:
+                name = bytes(value).decode(errors="replace")
+            elif number in (_FLOATS, _RAW, _DOUBLES):
+                parts.append(({_FLOATS: "<f4", _DOUBLES: "<f8"}.get(number, ""), value))
+    try:
+        values = [np.frombuffer(value, own or dtype) for own, value in parts if own or dtype]
+    except ValueError:
+        raise ValueError("has a tensor that is cut short") from None
+    if dtype == "<u2":  # the upper half of a float32
+        values = [
+            (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part for part in values
+        ]
+    return name, np.concatenate(values) if len(values) > 1 else values[0] if values else np.empty(0, np.float32)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    if values.size <= 1:
+        return not np.isnan(values).any()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())  # a sum may overflow, and is faster
+
+
+def _messages(message: memoryview, kind: str, depth: int) -> Iterator[tuple[str, memoryview]]:
+    """A message and all below it that can hold a tensor or an operator, with their kinds."""
     if depth > _MAX_DEPTH:
         raise ValueError("is nested too deeply")
-    if kind == "Tensor":
-        return any(
-            number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0) for number, value in _fields(message)
-        )
-    children = _CHILDREN[kind]
-    return any(
-        _external(value, children[number], depth + 1)
-        for number, value in _fields(message)
-        if number in children and isinstance(value, memoryview)
-    )
+    yield kind, message
+    children = _CHILDREN.get(kind)
+    for number, value in _fields(message) if children else ():
+        if children and number in children and isinstance(value, memoryview):
+            yield from _messages(value, children[number], depth + 1)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -23,7 +23,7 @@ from serving.engine.cpus import available_cpus
 from serving.engine.graphs import check_signature, graph_error, signature
 from serving.engine.latents import latents
 from serving.engine.model_json import GRAPHS
-from serving.engine.onnx_file import has_external_data
+from serving.engine.onnx_file import has_external_data, non_finite_weights, operators
 from serving.engine.repository import Model
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_BATCH = {CPU: 16, CUDA: 64}  # pictures in one run of a graph: bounds its memory
 BATCHES = {CPU: (1, 3), CUDA: (1, 2, 4, 8, 16, 32, 64)}  # tried at the start; on CUDA there are no others
+RANDOM = {
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"
+}  # fmt: skip
+MAYBE_RANDOM = {"BatchNormalization", "Dropout"}  # where they are in training mode
 DEVICE = {CPU: "cpu", CUDA: "cuda"}
 CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive one costs 0.6 s at each new batch size
@@ -139,28 +143,68 @@ class Runtime:
         return self.synthesize({"z": z} if labels is None else {"z": z, "label": np.asarray(labels, np.int64)})
 
     def _load(self) -> None:
-        """Opens the sessions, and proves each by a real inference at several batch sizes."""
+        """Opens the sessions, and proves them by real inferences: at several batch sizes, the smallest twice."""
+        self._operators: set[str] = set()
         self._sessions = {name: self._open(name) for name in GRAPHS[self.model.family]}
+        smallest, *others = BATCHES[self.provider]
+        first = self._probe(smallest)
+        exact = self.provider == CPU
+        self._compare(first, found := self._probe(smallest), "two runs of one input", tolerance=0 if exact else 1)
+        for n in others:
+            self._compare(first, found := self._probe(n), "two batches with one input", tolerance=1)
+        name, images = list(found.items())[-1]
+        if all(image.min() == image.max() for image in images):
+            raise graph_error(self.model, name, f"gives images of one constant value ({images[0].min()}).")
+
+    def _probe(self, n: int) -> dict[str, np.ndarray]:
+        """The results of the graphs in order, for n rows of which every other one is the first. Raises ModelError."""
+        rows = np.arange(n) % 2
+        addresses = np.stack([np.zeros(n, np.uint64), rows.astype(np.uint64)], axis=1)
+        known = {"z": latents(addresses, self.model.latent_size), "label": np.zeros(n, np.int64)}
+        if self.model.style is not None:
+            known["psi"] = np.ones((n, self.model.style.layers), np.float32)
+        found: dict[str, np.ndarray] = {}
         for name in self._sessions:
             expected = signature(self.model, name)
-            for n in BATCHES[self.provider]:
-                zeros = {key: np.zeros((n, *tensor.shape), tensor.dtype) for key, tensor in expected.inputs.items()}
-                try:
-                    found = self._run(name, zeros).shape
-                except Exception as error:
-                    raise graph_error(self.model, name, f"fails at batch {n}: {_first_line(error)}") from error
-                right = (n, *expected.result.shape)
-                if found != right:
-                    raise graph_error(self.model, name, f"gives `{expected.output}` as {found} and not as {right}.")
+            try:
+                result = self._run(name, {key: known[key] for key in expected.inputs})
+            except Exception as error:
+                raise graph_error(self.model, name, f"fails at batch {n}: {_first_line(error)}") from error
+            right = (n, *expected.result.shape)
+            if result.shape != right:
+                raise graph_error(self.model, name, f"gives `{expected.output}` as {result.shape} and not as {right}.")
+            if result.dtype != np.uint8 and not np.isfinite(result).all():
+                raise graph_error(self.model, name, f"gives `{expected.output}` with values that are NaN or infinite.")
+            known[expected.output] = found[name] = result
+        return found
+
+    def _compare(
+        self, first: dict[str, np.ndarray], second: dict[str, np.ndarray], what: str, *, tolerance: int
+    ) -> None:
+        """Raises ModelError where a graph gives the same input other results. `tolerance`: levels of 255."""
+        for name, results in first.items():
+            right, found = results[0].astype(np.float32), second[name][::2].astype(np.float32)
+            limit = tolerance if results.dtype == np.uint8 else tolerance * 1e-3 * max(1.0, float(np.abs(right).max()))
+            if np.abs(found - right).max() > limit:
+                having = ", ".join(sorted(self._operators & MAYBE_RANDOM))
+                reason = f"gives {what} different results{having and f'; it has {having}'}."
+                raise graph_error(self.model, name, f"{reason} One address must be one image.")
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
         data = self.model.read(name)  # the very bytes that were hashed: a file can change between two readings
         try:
-            external = has_external_data(data)
+            external, found, broken = has_external_data(data), operators(data), non_finite_weights(data)
         except ValueError as error:
             raise graph_error(self.model, name, f"is not an ONNX model: it {error}.") from None
         if external:
             raise graph_error(self.model, name, "keeps weights in another file, which no sha256 covers.")
+        if random := ", ".join(sorted(found & RANDOM)):
+            reason = f"has the random operator {random}: one address must be one image. Export it with constant noise."
+            raise graph_error(self.model, name, reason)
+        if broken:
+            reason = f"has weights that are NaN or infinite: {', '.join(broken[:3])}{', ...' if broken[3:] else ''}."
+            raise graph_error(self.model, name, reason)
+        self._operators |= found
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -127,6 +127,46 @@ def no_onnx(folder: Path) -> None:
     sign(folder)
 
 
+def rewrite(folder: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    model = onnx.load(folder / "generator.onnx")
+    change(model)
+    (folder / "generator.onnx").write_bytes(model.SerializeToString())
+    sign(folder)
+
+
+def random_operator(folder: Path) -> None:
+    """Noise anew for each image, as StyleGAN2's generators are exported by default."""
+
+    def change(model: onnx.ModelProto) -> None:
+        (relu,) = [node for node in model.graph.node if "Relu_4" in node.output]
+        nodes = [onnx.helper.make_node("RandomNormalLike", ["Relu_4"], ["n"], scale=0.5)]
+        nodes += [onnx.helper.make_node("Add", ["Relu_4", "n"], ["noisy"])]
+        at = list(model.graph.node).index(relu) + 1
+        for node in model.graph.node[at:]:
+            node.input[:] = ["noisy" if name == "Relu_4" else name for name in node.input]
+        for node in reversed(nodes):
+            model.graph.node.insert(at, node)
+
+    rewrite(folder, change)
+
+
+def nan_weight(folder: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        tensor.raw_data = b"\0\0\xc0\x7f" + tensor.raw_data[4:]
+
+    rewrite(folder, change)
+
+
+def constant_image(folder: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 4:
+                tensor.raw_data = bytes(len(tensor.raw_data))
+
+    rewrite(folder, change)
+
+
 def pipe(folder: Path) -> None:
     (folder / "generator.onnx").unlink()
     os.mkfifo(folder / "generator.onnx")
@@ -145,6 +185,9 @@ def pipe(folder: Path) -> None:
         (other_latent, "`generator.onnx` has `z` as tensor(float) ['N', 8] where"),
         (no_onnx, "`generator.onnx` is not an ONNX model"),
         (pipe, "has no file `generator.onnx`"),
+        (random_operator, "`generator.onnx` has the random operator RandomNormalLike"),
+        (nan_weight, "`generator.onnx` has weights that are NaN or infinite: weight_"),
+        (constant_image, "`generator.onnx` gives images of one constant value (128)"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

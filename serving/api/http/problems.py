@@ -82,7 +82,7 @@ def not_acceptable(accept: str, offered: Sequence[str]) -> Problem:
 
 def unsupported_media_type(found: str | None) -> Problem:
     value = "missing" if found is None else f"={found[:200]}"
-    detail = f"`Content-Type` ({value}) must be application/json."
+    detail = f"`Content-Type` ({value}) must be application/json, in UTF-8."
     return Problem(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
 
 

@@ -161,7 +161,10 @@ Fields = list[tuple[bytes, bytes]]
 
 
 def headers(plan: Plan) -> Fields:
-    """Return the headers that name the model and the addresses: a range, or one by one, empty between addresses."""
+    """Return the headers that name the model and the addresses: a range, or one by one, empty between addresses.
+
+    Truncation is there where it was requested.
+    """
     fields = [*_origin(plan.model.id, plan.model.sha256)]
     first = plan.addresses[0]
     if first is not None and _are_range_from(first, plan.addresses):
@@ -171,6 +174,8 @@ def headers(plan: Plan) -> Fields:
         fields.append((b"x-ganymede-addresses", addresses.encode()))
     if plan.labels is not None:
         fields.append((b"x-ganymede-labels", ",".join(map(str, plan.labels)).encode()))
+    if plan.truncation is not None:
+        fields.append((b"x-ganymede-truncation", b"%r" % plan.truncation))
     return fields
 
 

@@ -1,9 +1,11 @@
 """Bodies and query strings become the models of `schemas`, or a problem that says what was wrong and what is right."""
 
+import codecs
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from email.message import Message
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -21,6 +23,10 @@ from serving.api.http.problems import (
     unsupported_media_type,
 )
 from serving.api.schemas import AddressBody
+
+JSON = "application/json"
+PAIRS = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+"""Objects become tuples of pairs, with every key; numbers stay text, which may be too long for Python's integers."""
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ERRORS = 20  # of one reply: a list of 256 wrong labels is understood from the first few
@@ -41,7 +47,7 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 async def read_json_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     """Return the body of a JSON request. Raises Problem 413, 415, or 400 where the client closed the connection."""
     content_type = headers.get("content-type")
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+    if content_type != JSON and not _is_json(content_type or ""):
         raise unsupported_media_type(content_type)
     coding = headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
@@ -62,11 +68,21 @@ async def read_json_body(headers: Mapping[str, str], receive: Receive) -> bytes:
 
 
 def parse_json(model: type[Parsed], body: bytes) -> Parsed:
-    """A request body -> `model`. Raises Problem 422 with an error for every field that is wrong."""
+    """A request body -> `model`. A byte-order mark before it is passed over, as RFC 8259 allows.
+
+    Raises Problem 422 with an error for every field that is wrong, or given twice: parsers differ in which they take.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
-        return model.model_validate_json(body)
+        parsed = model.model_validate_json(body)
     except ValidationError as error:
         raise _problem(model, error) from None
+    repeated = list(_repeated(PAIRS.decode(body.decode()), []))
+    if repeated:
+        raise invalid(
+            *[FieldError(_pointer(path), f"`{_name(path)[:60]}` is given twice.") for path in repeated[:MAX_ERRORS]]
+        )
+    return parsed
 
 
 def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parsed:
@@ -83,6 +99,27 @@ def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parse
         return model.model_validate(fields)
     except ValidationError as error:
         raise _problem(model, error) from None
+
+
+def _is_json(content_type: str) -> bool:
+    """True for JSON in UTF-8, which is all that JSON may be in (RFC 8259, section 8.1)."""
+    message = Message()
+    message["Content-Type"] = content_type
+    return message.get_content_type() == JSON and message.get_content_charset("utf-8") in ("utf-8", "utf8")
+
+
+def _repeated(node: Any, path: list[int | str]) -> Iterator[list[int | str]]:
+    """The paths of keys that stand in an object twice; `node` is what PAIRS makes of a document."""
+    if isinstance(node, list):
+        for i, item in enumerate(cast(list[Any], node)):
+            yield from _repeated(item, [*path, i])
+    elif isinstance(node, tuple):
+        seen: set[str] = set()
+        for key, value in cast(tuple[tuple[str, Any], ...], node):
+            if key in seen:
+                yield [*path, key]
+            seen.add(key)
+            yield from _repeated(value, [*path, key])
 
 
 def _problem(model: type[BaseModel], error: ValidationError) -> Problem:
@@ -112,13 +149,17 @@ def _is_tag(part: int | str) -> bool:
     return isinstance(part, str) and part.startswith("(")
 
 
+def _name(path: Sequence[int | str]) -> str:
+    return str(path[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[1:])
+
+
 def _message(model: type[BaseModel], path: list[int | str], error: ErrorDetails) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "json_invalid":
         return f"The body must be JSON: {context['error']}."
     if not path:
         return "The body must be a JSON object."
-    name = str(path[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[1:])
+    name = _name(path)
     if kind == "missing":
         return f"`{name}` is missing."
     if kind == "extra_forbidden":

@@ -9,6 +9,7 @@ import pytest
 
 from server import Server
 from serving.client import AsyncClient, AsyncStream, Client, retries
+from stranger import Stranger, listening
 
 
 class Blocking:
@@ -88,6 +89,12 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 def client(server: Server, connect: Connect) -> Iterator[Any]:
     with connect(server.url) as client:
         yield client
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    with listening() as stranger:
+        yield stranger
 
 
 @pytest.fixture

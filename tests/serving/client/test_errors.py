@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from serving.client import (
+    CertificateError,
+    ConfigurationError,
     ConnectionError,
     GanymedeError,
     InvalidRequestError,
@@ -19,12 +21,13 @@ from serving.client import (
     StatusError,
     TimeoutError,
     UnavailableError,
+    UnknownHostError,
     errors,
     requests,
 )
 from serving.client.call import Call
 from serving.client.connection import Options
-from serving.client.errors import BY_STATUS, status_error
+from serving.client.errors import BY_STATUS, redirect_error, status_error
 from serving.client.retries import pause
 
 PROBLEM = b'{"detail": "No.", "code": "no", "errors": [{"pointer": "/n", "detail": "Wrong."}]}'
@@ -95,6 +98,7 @@ def test_a_reply_that_is_no_problem_document_is_an_error(body: bytes):
         lambda: TimeoutError("late", request_id="r2"),
         lambda: ConnectionError("gone", request_id="r3"),
         lambda: ReplyError("odd"),
+        lambda: redirect_error(302, "http://a", "/v1/sample", "https://a/v1/sample", "r4"),
     ],
 )
 def test_errors_cross_from_process_to_process(make: Callable[[], GanymedeError]):
@@ -125,6 +129,9 @@ def test_retry_after_is_seconds_or_a_date():
         (ConnectionError("gone"), True),
         (TimeoutError("late"), True),
         (ReplyError("odd"), True),
+        (UnknownHostError("where"), True),
+        (CertificateError("expired"), False),
+        (ConfigurationError("typo"), False),
     ],
     ids=str,
 )

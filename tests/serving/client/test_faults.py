@@ -1,12 +1,9 @@
 """Whatever befalls a connection, the caller has the right pictures, all of them, or a typed error in time."""
 
+import io
 import json
-import re
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -25,6 +22,7 @@ from serving.client import (
     TimeoutError,
     TransportError,
 )
+from stranger import ECHO, Stranger, raw
 
 REPLY = 16 * 16 * 16 + 128  # bytes of the body of 16 pictures, after some 700 of headers
 
@@ -115,57 +113,11 @@ def test_a_stream_through_faults_skips_and_repeats_nothing(connect: Any, proxy: 
         assert all(np.array_equal(a.array, b.array) and a.label == b.label for a, b in zip(found, whole, strict=True))
 
 
-@dataclass
-class Stranger:
-    """A server that answers each connection's request with the next of `answers`, and ends the connection."""
-
-    url: str
-    answers: list[bytes] = field(default_factory=list)
-    requests: list[bytes] = field(default_factory=list)  # as they came, head and body
-
-
-@pytest.fixture
-def stranger() -> Iterator[Stranger]:
-    def request(connection: socket.socket) -> bytes:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += connection.recv(65536) or b"\r\n\r\n"
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        while length and len(body) < int(length[1]):
-            body += connection.recv(65536)
-        return head + b"\r\n\r\n" + body
-
-    def answer() -> None:
-        while True:
-            connection, _ = listener.accept()
-            with connection:
-                if stopped.is_set():
-                    return
-                found.requests.append(request(connection))
-                if found.answers:
-                    connection.sendall(found.answers.pop(0))
-
-    stopped = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        found = Stranger(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        thread = threading.Thread(target=answer)
-        thread.start()
-        yield found
-        stopped.set()
-        socket.create_connection(listener.getsockname()).close()
-        thread.join()
-
-
-def raw(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *([] if length == -1 else [f"Content-Length: {length or len(body)}"]), *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
 def pictures_reply(server: Server, **changes: Any) -> tuple[bytes, list[str]]:
     """What the real server answers to `sample("tiny-dcgan", n=2, seed=7)`, or to a request that differs."""
     body = {"model": "tiny-dcgan", "n": 2, "seed": 7, "start": 0} | changes
     reply = httpx2.post(f"{server.url}/v1/sample", json=body, headers={"Accept": "application/x-npy"})
+    reply.headers["x-request-id"] = ECHO.decode()
     told = [f"{name}: {value}" for name, value in reply.headers.items() if name.startswith("x-")]
     return reply.content, told
 
@@ -182,6 +134,69 @@ def test_a_reply_to_another_request_is_never_accepted(
         with pytest.raises(ReplyError, match="not what was asked for") as caught:
             client.sample("tiny-dcgan", n=2, seed=7)
         assert caught.value.code == "wrong-reply"
+
+
+def test_a_reply_with_another_id_is_an_error_and_retried(
+    connect: Any, server: Server, stranger: Stranger, impatient: None
+):
+    """All that it says fits, but it is the answer to another request: of a shared socket, or a confused proxy."""
+    body, headers = pictures_reply(server)
+    problem = b'{"type": "urn:problem-type:ganymede:invalid-request", "code": "invalid-request", "detail": "No."}'
+    other = [line.replace(ECHO.decode(), "b" * 32) for line in headers]
+    without = [line for line in headers if not line.startswith("x-request-id")]
+    for wrong in (
+        raw(body, *other),
+        raw(body, *without).replace(ECHO, b""),
+        raw(b'{"models": []}', "X-Request-Id: " + "b" * 32),
+        raw(problem, "X-Request-Id: " + "b" * 32, status="422 Unprocessable Content"),
+    ):
+        with connect(stranger.url, retries=0) as client:
+            stranger.answers.append(wrong)
+            with pytest.raises(ReplyError) as caught:
+                client.models() if b"models" in wrong else client.sample("tiny-dcgan", n=2, seed=7)
+            assert caught.value.code == "wrong-reply"
+    with connect(stranger.url, retries=1) as client:
+        stranger.answers += [raw(body, *other), raw(body, *headers)]
+        assert len(client.sample("tiny-dcgan", n=2, seed=7)) == 2
+
+
+@pytest.mark.parametrize(
+    ("route", "asked", "got"),
+    [
+        ("sample", {"labels": 3}, {"labels": 4}),
+        ("sample", {"labels": ["3", "7"]}, {"labels": [3, 3]}),
+        ("sample", {"labels": ["7", "3"]}, {"labels": 7}),
+        ("sample", {"labels": ["7", "7"]}, {"labels": [7, 3]}),
+        ("digits", {"digits": "77"}, {"digits": "73"}),
+        ("sample", {"model": "tiny-style", "truncation": 0.5}, {"truncation": 0.25}),
+        ("sample", {"model": "tiny-style", "truncation": 0.5}, {"truncation": None}),
+        ("sample", {"model": "tiny-style"}, {"truncation": 0.5}),
+        ("interpolate", {"keyframes": [1, 2], "frames": 4}, {"keyframes": [1, 3]}),
+        ("interpolate", {"keyframes": [1, (2, 5)], "frames": 4, "loop": True}, {"loop": False}),
+        ("interpolate", {"keyframes": [1, 2], "frames": 4, "labels": [3, 4]}, {"labels": [3, 3]}),
+        ("style_mix", {"model": "tiny-style", "rows": [1], "columns": [2], "truncation": 0.5}, {"truncation": 1}),
+    ],
+    ids=str,
+)
+def test_a_reply_with_the_right_id_but_other_contents(
+    connect: Any, server: Server, stranger: Stranger, route: str, asked: dict[str, Any], got: dict[str, Any]
+):
+    """Each route's answer to a request that differs in one field, though it has the id of the call."""
+    defaults: dict[str, Any] = {} if "model" in asked else {"model": "tiny-cgan"}
+    defaults |= {"n": 2, "seed": 7} if route == "sample" else {"seed": 7} if route == "digits" else {}
+    body = {name: value for name, value in (defaults | asked | got).items() if value is not None}
+    for name in {"keyframes"} & body.keys():
+        body[name] = [{"seed": p[0], "index": p[1]} if isinstance(p, tuple) else p for p in body[name]]
+    address = f"{server.url}/v1/{route.replace('_', '-')}"
+    reply = httpx2.post(address, json=body, headers={"Accept": "application/x-npy", "X-Request-Id": ECHO.decode()})
+    headers = [f"{name}: {value}" for name, value in reply.headers.items() if name.startswith("x-")]
+    assert reply.status_code == 200, reply.text
+    with connect(server.url) as client:  # what is asked is a good request
+        assert len(getattr(client, route)(**(defaults | asked))) == len(np.load(io.BytesIO(reply.content)))
+    with connect(stranger.url, retries=0) as client:
+        stranger.answers.append(raw(reply.content, *headers))
+        with pytest.raises(ReplyError, match="not what was asked for"):
+            getattr(client, route)(**(defaults | asked))
 
 
 def test_a_short_reply_without_a_length_is_not_taken_for_whole(connect: Any, server: Server, stranger: Stranger):
