@@ -1,15 +1,19 @@
 """What a run shows of itself while it goes on: its folder, statistics, grids of fixed latents and alarms."""
 
+import fcntl
 import json
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from serving.engine import images
+from training.errors import TrainingError
 from training.monitoring.collapse import Alarm
 from training.monitoring.timelapse import timelapse
 from training.recipe import Recipe
@@ -17,7 +21,7 @@ from training.recipe import Recipe
 
 def new_run(runs: Path, recipe: Recipe) -> Path:
     """Makes `runs/NNNNN-<id>`, numbered after the last one."""
-    runs.mkdir(parents=True, exist_ok=True)
+    check_writable(runs)
     numbers = [int(match[0]) for path in runs.iterdir() if (match := re.match(r"\d{5}(?=-)", path.name))]
     folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
     folder.mkdir()
@@ -25,6 +29,35 @@ def new_run(runs: Path, recipe: Recipe) -> Path:
     (folder / "snapshots").mkdir()
     write_options(folder, recipe)
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder, and a file in it that goes at once. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
+
+
+def claim(run: Path) -> TextIO:
+    """Holds a run while the file that is returned is open, and removes what a kill left half-written.
+
+    Raises TrainingError where another process has it, OSError where it cannot be written.
+    """
+    lock = (run / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        pid = lock.read().strip()
+        lock.close()
+        raise TrainingError(f"{run} is in use by process {pid}: wait for its end, or stop it.") from None
+    except OSError:  # a file system without locks
+        pass
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    for path in run.rglob("*.partial"):
+        path.unlink()
+    return lock
 
 
 def write_options(folder: Path, recipe: Recipe, schedule: dict[str, float] | None = None) -> None:

@@ -14,12 +14,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from serving.engine import model_json
 from serving.engine.latents import address_range, latents
-from serving.engine.repository import ModelError, load_model
+from serving.engine.repository import MAX_DOCUMENT_BYTES, ModelError, load_model
 from serving.engine.runtime import Runtime
 from training.datasets.transforms import to_uint8
-from training.errors import ExportError
+from training.errors import DataError, ExportError
 from training.loop import checkpoint
+from training.loop.trainer import Trainer
 from training.networks import NETWORKS, stylegan
 from training.publish import card_images, model_card
 from training.recipe import Recipe
@@ -59,7 +61,11 @@ def export(run: Path, models: Path) -> Path:
             _export_generator(generator, recipe, state, folder)
         for path in folder.glob("*.onnx"):
             onnx.checker.check_model(str(path), full_check=True)
-        (folder / "model.json").write_text(json.dumps(_document(recipe, state, folder), indent=2) + "\n")
+        files = {
+            path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
+            for path in sorted(folder.glob("*.onnx"))
+        }
+        (folder / "model.json").write_text(json.dumps(_document(recipe, state, files), indent=2) + "\n")
         try:
             runtime = Runtime(load_model(folder))
         except ModelError as error:
@@ -76,6 +82,22 @@ def export(run: Path, models: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     folder.rename(target)
     return target
+
+
+def check_document(trainer: Trainer) -> None:
+    """Holds a run to the rules of model.json before it is trained. Raises DataError."""
+    recipe, state = trainer.recipe, checkpoint.snapshot(trainer)
+    files = {name: {"sha256": 64 * "0", "size": 1} for name in model_json.GRAPHS[recipe.family]}
+    for name in (state["source"]["name"], *(state["classes"] or ())):
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError(f"{name!r} is not a name in UTF-8, and no model can be called so: rename it.")
+    text = json.dumps(_document(recipe, state, files), indent=2).encode()
+    if len(text) > MAX_DOCUMENT_BYTES // 2:  # metrics come on top
+        raise DataError(f"the model's model.json would have {len(text):,} bytes: give classes fewer or shorter names.")
+    try:
+        model_json.parse(text)
+    except model_json.DocumentError as error:
+        raise DataError(f"the trained model would be rejected: {error}") from None
 
 
 def check(runtime: Runtime, generator: Any) -> None:
@@ -214,7 +236,7 @@ def forget_origin(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _document(recipe: Recipe, state: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
     """model.json, its metrics still to be measured."""
     style = None
     if isinstance(recipe.network, stylegan.Config):
@@ -236,10 +258,7 @@ def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, 
         "latent_size": recipe.network.latent_size,
         "classes": state["classes"],
         "style": style,
-        "files": {
-            path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-            for path in sorted(folder.glob("*.onnx"))
-        },
+        "files": files,
         "training": {
             "recipe": recipe.as_dict(),
             "recipe_sha256": recipe.sha256,
