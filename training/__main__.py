@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", type=Path, help="run folder (its best snapshot, if FID was measured), or the file of one"
     )
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
+    export.add_argument("--replace", action="store_true", help="over a model with metrics, or with files of others")
     export.set_defaults(command=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure an exported model and write the figures into it")
@@ -248,9 +249,9 @@ def _train_holding(held: ExitStack, args: argparse.Namespace) -> int:
             print(f"{stop}: saved at {job.kimg:.1f} kimg; resume with: {resuming}")
         return 128 + stop.signum
     except OSError as error:
-        kept = f"resume from its last checkpoint with: {resuming}"
-        kept = kept if (folder / "checkpoint.pt").is_file() else "nothing was saved yet"
-        raise TrainingError(f"at {job.kimg:.1f} kimg, {refused_by_disk(error, folder)} {kept}") from error
+        kept = f"Then resume from the last checkpoint with: {resuming}"
+        kept = kept if (folder / "checkpoint.pt").is_file() else "Nothing was saved yet."
+        raise TrainingError(f"stopped at {job.kimg:.1f} kimg: {refused_by_disk(error, folder)} {kept}") from error
     if processes.first:
         print(f"finished at {job.kimg:.1f} kimg; export with: {_python()} -m training export {folder}")
     return 0
@@ -297,7 +298,7 @@ def _report(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from training.publish.export import export
 
-    print(f"written: {export(args.run, args.models)}")
+    print(f"written: {export(args.run, args.models, replace=args.replace)}")
     return 0
 
 

@@ -4,13 +4,13 @@ A checkpoint is the trainer's `state_dict`, that of the signs of collapse, and i
 A snapshot holds the averaged generator and what its export needs.
 """
 
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from training import files
 from training.errors import DataError, TrainingError
 from training.loop.schedule import Schedule
 from training.loop.trainer import Trainer
@@ -20,22 +20,11 @@ CHANGEABLE = {"pictures": "images", "content": "images' and labels' sha256"}  # 
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside `path`, flushes to the disk and renames: a reader finds the old file or the new one, never half.
-
-    Raises OSError, with `path` as it was and nothing beside it.
-    """
+    """Writes a file whole or not at all. Raises OSError."""
     content = BytesIO()  # torch's own writer hides why a disk refused
     torch.save(state, content)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with files.whole(path) as file:
+        file.write(content.getbuffer())
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from training.errors import DataError, ExportError
 from training.loop import checkpoint
 from training.loop.trainer import Trainer
 from training.networks import NETWORKS, stylegan
-from training.publish import card_images, model_card
+from training.publish import card_images, model_card, model_folder
 from training.recipe import Recipe
 
 LEVELS = 1  # of 255: how far a picture may be from torch's ...
@@ -34,11 +34,12 @@ MIN_SPREAD = 8.0  # levels: standard deviation that pictures of anything have, a
 LICENCE = "Apache-2.0"
 
 
-def export(run: Path, models: Path) -> Path:
+def export(run: Path, models: Path, *, replace: bool = False) -> Path:
     """The averaged generator in `run` -> models/<id>/. Raises ExportError.
 
     `run` is a run folder, whose best snapshot is taken if FID was measured and the last state if not, or the file of a
-    snapshot.
+    snapshot. A model that is there stays until the new one is whole, and for good where it holds metrics or what no
+    export wrote, unless `replace`.
     """
     best = run / "snapshots" / "best.pt"
     path = (best if best.is_file() else run / "checkpoint.pt") if run.is_dir() else run
@@ -50,11 +51,14 @@ def export(run: Path, models: Path) -> Path:
             f"{path}: growing, at {state['images_seen'] / 1000:g} kimg; all layers are in use from "
             f"{recipe.growing.whole_kimg:g} kimg on."
         )
-    generator = _generator(recipe, state)
+    target = models / recipe.id
+    if not replace:
+        model_folder.check_replaceable(target, _document(recipe, state, {}))
     folder = models / f".{recipe.id}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        generator = _generator(recipe, state)
         if recipe.family == "stylegan":
             _export_stylegan(generator, recipe, folder)
         else:
@@ -75,12 +79,12 @@ def export(run: Path, models: Path) -> Path:
         model_card.write(folder)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(folder)
         raise
-    target = models / recipe.id
-    shutil.rmtree(target, ignore_errors=True)
-    folder.rename(target)
+    model_folder.put(folder, target)
     return target
 
 

@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,30 +70,16 @@ def test_a_lone_link_back_ends(tmp_path: Path):
         loaders.load("folder", tmp_path / "set", 8)
 
 
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """A folder of a user for whom permissions hold, as they do not for root."""
-    folder = Path(tempfile.mkdtemp(prefix="ganymede-"))
-    if os.geteuid() == 0:
-        os.chown(folder, 65534, 65534)
-        os.seteuid(65534)
-        yield folder
-        os.seteuid(0)
-    else:
-        yield folder
-    subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False)
-    shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("mode", [0o000, 0o111])
-def test_a_folder_that_cannot_be_entered_is_named(mode: int, unprivileged: Path):
-    fill(unprivileged, "cat/1.png dog/1.png")
-    (unprivileged / "dog").chmod(mode)
+def test_a_folder_that_cannot_be_entered_is_named(mode: int, permissions_hold: None, tmp_path: Path):
+    fill(tmp_path, "cat/1.png dog/1.png")
+    (tmp_path / "dog").chmod(mode)
     with pytest.raises(DataError, match=r"dog cannot be read: Permission denied; give this user permission"):
-        loaders.load("folder", unprivileged, 8)
-    (unprivileged / "dog").rename(unprivileged / "lost+found")  # a file system's own
-    fill(unprivileged, "cat/2.png")
-    assert len(loaders.load("folder", unprivileged, 8)) == 2
+        loaders.load("folder", tmp_path, 8)
+    (tmp_path / "dog").rename(tmp_path / "lost+found")  # a file system's own
+    fill(tmp_path, "cat/2.png")
+    assert len(loaders.load("folder", tmp_path, 8)) == 2
+    (tmp_path / "lost+found").chmod(0o755)
 
 
 def test_an_empty_class_is_named_and_shifts_no_other(tmp_path: Path):
