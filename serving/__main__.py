@@ -241,10 +241,9 @@ def _openapi(args: argparse.Namespace) -> int:
     return 0
 
 
-def _labels(text: str, classes: tuple[str, ...]) -> int | str | list[int | str]:
-    """Names before indices: a class called "7" is meant by 7. One label is for all images."""
-    labels = [label if label in classes or not label.isdecimal() else int(label) for label in text.split(",")]
-    return labels[0] if len(labels) == 1 else labels
+def _labels(text: str, classes: tuple[str, ...]) -> str | list[str]:
+    """One class for all images, or one each. A name may have commas in it."""
+    return text if text in classes or "," not in text else text.split(",")
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -3,7 +3,11 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +16,26 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # what a terminal's encoding has not is shown as \\udce4
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parse(arguments)
     from serving.engine.repository import ModelError
-    from training.errors import TrainingError
+    from training.errors import TrainingError, refused_by_disk
 
     try:
         return args.command(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (TrainingError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        said = str(error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        said = refused_by_disk(error)
+    print(f"error: {said}", file=sys.stderr)
+    return 1
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -34,10 +49,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-DATA_HELP = "data folder, torchvision's layout (data); for data.name=folder and npz, the pictures' folder or the file"
-INCEPTION_HELP = "Inception weights (DATA/inception-2015-12-05.pth, or download)"
+DATA_HELP = (
+    "data folder, torchvision's layout (data, or where the run that is resumed had it); for data.name=folder and npz, "
+    "the images' folder or the file"
+)
+INCEPTION = "inception-2015-12-05.pth"
+INCEPTION_HELP = f"Inception weights (DATA/{INCEPTION}, or download)"
 KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained, with their defaults
-    "data": Path("data"),
+    "data": None,
     "device": None,
     "devices": None,
     "threads": None,
@@ -68,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="go on with this run folder; total_kimg and optimizer.decay_kimg may change until its rates fall",
     )
+    train.add_argument("--changed-data", action="store_true", help="resume although the images are not the same")
     train.add_argument("--devices", type=int, metavar="N", help="train in N processes of this machine, a GPU each")
     train.add_argument("--tick-kimg", type=float, help="between two lines of statistics (%(default)s)")
     train.add_argument("--checkpoint-seconds", type=float, help="between two checkpoints (%(default)s)")
@@ -96,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", type=Path, help="run folder (its best snapshot, if FID was measured), or the file of one"
     )
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
+    export.add_argument("--replace", action="store_true", help="over a model with metrics, or with files of others")
     export.set_defaults(command=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure an exported model and write the figures into it")
@@ -134,17 +155,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> int:
+    with ExitStack() as held:
+        return _train_holding(held, args)
+
+
+def _train_holding(held: ExitStack, args: argparse.Namespace) -> int:
+    """Trains with the run's lock held."""
     import torch
 
     from serving.engine.cpus import available_cpus
     from training import recipe
     from training.datasets import loaders
-    from training.errors import TrainingError
+    from training.errors import TrainingError, refused_by_disk
     from training.loop import checkpoint, distributed, loop, schedule
     from training.loop.device import load_advice
     from training.loop.time_budget import TimeBudget
     from training.loop.trainer import Trainer
     from training.monitoring import statistics
+    from training.publish.export import check_document
 
     name, overrides = args.recipe, args.overrides
     if args.resume and name and "=" in name:  # it is the first of the overrides
@@ -165,31 +193,46 @@ def _train(args: argparse.Namespace) -> int:
         assert name is not None  # one of the two is given
         chosen = recipe.load(name, overrides)
     budget = None if args.minutes is None else TimeBudget(chosen, args.minutes)
-    source = (chosen.data.name, args.data, chosen.data.resolution)
+    data = _data_of_run(args, state)
+    source = (chosen.data.name, data, chosen.data.resolution)
     if args.dry_run:
         from training.loop.dry_run import describe
 
         print(describe(chosen, loaders.extent(*source, count=chosen.data.count), _device(args.device)))
         return 0
     processes, device = distributed.launch(_device(args.device), args.devices)
+    # before the data are read, which may take long
+    if args.resume:
+        processes.first_does(lambda: held.enter_context(statistics.claim(args.resume)))
+    else:
+        processes.first_does(lambda: statistics.check_writable(args.runs))
     with processes.in_turn():  # what the first downloads or renders, the others find
-        dataset = loaders.load(*source, count=chosen.data.count)
+        dataset = replace(loaders.load(*source, count=chosen.data.count), folder=data.resolve())
+    if processes.first:
+        for note in dataset.notes:
+            print(note, flush=True)
+    if chosen.family == "cgan":
+        dataset = dataset.handling_unused(chosen.data.unused_classes)
     fid = None  # before the trainer, whose random numbers Inception, too, would draw
     if chosen.monitoring.fid_kimg and processes.first:
         from training.evaluation.fid_kid import RunFid
 
-        fid = RunFid(chosen, args.data, _inception(args), device)
+        fid = RunFid(chosen, data, args.inception or _found(data, INCEPTION), device)
     job = Trainer(chosen, dataset, device, processes)
+    check_document(job)
     exact = True
     if state:
-        exact = checkpoint.restore(job, state)
+        exact = checkpoint.restore(job, state, changed_data=args.changed_data)
         job.move_end(schedule.moved(chosen, job.schedule, overrides, job.kimg))
     elif budget:
         job.move_end(budget.begin())
-    folder = processes.same(str(args.resume or (processes.first and statistics.new_run(args.runs, chosen))))
+    if not args.resume:
+        args.resume = processes.first_does(lambda: statistics.new_run(args.runs, chosen))
+        processes.first_does(lambda: held.enter_context(statistics.claim(args.resume)))
+    elif processes.first:
+        statistics.write_options(args.resume, chosen, job.schedule._asdict())
+    folder = Path(processes.same(args.resume))
     if processes.first:
-        if args.resume:
-            statistics.write_options(args.resume, chosen, job.schedule._asdict())
         print(f"{folder}: {chosen.name}, {len(dataset)} images, {job.where}", flush=True)
         if advice := load_advice(device, torch.get_num_threads(), os.getloadavg()[0], available_cpus()):
             print(advice, flush=True)
@@ -197,21 +240,36 @@ def _train(args: argparse.Namespace) -> int:
             print(f"in {job.precision}: in the recipe's {chosen.precision} this device is far slower", flush=True)
         if not exact:
             print("on other devices than it was saved on: latents and noise are drawn anew from here", flush=True)
+    resuming = _resuming(args, folder)
     try:
         ticks = {"tick_kimg": args.tick_kimg, "checkpoint_seconds": args.checkpoint_seconds}
-        loop.run(job, Path(folder), **ticks, fid=fid, time_budget=budget)
+        loop.run(job, folder, **ticks, fid=fid, time_budget=budget)
     except loop.Interrupted as stop:
         if processes.first:
-            print(f"{stop}: saved at {job.kimg:.1f} kimg; resume with: {_resuming(args, folder)}")
+            print(f"{stop}: saved at {job.kimg:.1f} kimg; resume with: {resuming}")
         return 128 + stop.signum
+    except OSError as error:
+        kept = f"Then resume from the last checkpoint with: {resuming}"
+        kept = kept if (folder / "checkpoint.pt").is_file() else "Nothing was saved yet."
+        raise TrainingError(f"stopped at {job.kimg:.1f} kimg: {refused_by_disk(error, folder)} {kept}") from error
     if processes.first:
         print(f"finished at {job.kimg:.1f} kimg; export with: {_python()} -m training export {folder}")
     return 0
 
 
-def _resuming(args: argparse.Namespace, folder: str) -> str:
+def _data_of_run(args: argparse.Namespace, state: dict[str, Any] | None) -> Path:
+    """Where the images are: where it is said, or where the run that is resumed had them."""
+    from training.errors import DataError
+
+    remembered = (state or {}).get("data")
+    if args.data is None and remembered and not Path(remembered).exists():
+        raise DataError(f"the run's data were in {remembered}, and are no longer there: give `--data`.")
+    return args.data or Path(remembered or "data")
+
+
+def _resuming(args: argparse.Namespace, folder: Path) -> str:
     """The command that goes on with a run as it was begun."""
-    command = [_python(), "-m", "training", "train", "--resume", folder]
+    command = [_python(), "-m", "training", "train", "--resume", str(folder)]
     for name, default in KEPT.items():
         if getattr(args, name) not in (None, default):
             command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
@@ -240,7 +298,7 @@ def _report(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from training.publish.export import export
 
-    print(f"written: {export(args.run, args.models)}")
+    print(f"written: {export(args.run, args.models, replace=args.replace)}")
     return 0
 
 
@@ -252,7 +310,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         args.data,
         samples=args.samples,
         reference=args.reference,
-        inception=_inception(args),
+        inception=args.inception or _found(args.data, INCEPTION),
         metrics=args.metrics.split(",") if args.metrics else None,
         classifier=args.classifier or _found(args.data, "mnist-judge.onnx"),
         device=_device(args.device),
@@ -282,6 +340,8 @@ def _data(args: argparse.Namespace) -> int:
     channels, height, width = dataset.images.shape[1:]
     shape = f"{len(dataset):,} pictures, {channels} x {height} x {width}"
     print(f"{dataset.source.name}, {dataset.split}: {shape}, in {args.data}; {dataset.source.licence}")
+    for note in dataset.notes:
+        print(note)
     if dataset.labels is None or dataset.classes is None:
         print("no labels")
     else:
@@ -290,10 +350,6 @@ def _data(args: argparse.Namespace) -> int:
         few = len(counts) <= 20
         print(f"{len(counts)} classes" + (f": {shown}" if few else f", {min(counts)} to {max(counts)} pictures each"))
     return 0
-
-
-def _inception(args: argparse.Namespace) -> Path | None:
-    return args.inception or _found(args.data, "inception-2015-12-05.pth")
 
 
 def _found(folder: Path, name: str) -> Path | None:

@@ -7,6 +7,12 @@ TrainingError
 +- ExportError        an exported model failed a check; nothing was written
 """
 
+import errno
+import os
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class TrainingError(Exception):
     """Something that a user can put right; the message says what was wrong and what would be right."""
@@ -26,3 +32,15 @@ class TrainingDiverged(TrainingError):
 
 class ExportError(TrainingError):
     """Says which check failed, and what was found."""
+
+
+def refused_by_disk(error: OSError, path: Path | None = None) -> str:
+    """Return what the file system refused, and what to do; `path` where the error names none."""
+    where = error.filename or path
+    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    remedy = {
+        errno.EEXIST: "a file is in the place of a folder: give another",
+        errno.ENOTDIR: "a file is in the place of a folder: give another",
+        errno.ENOENT: "give one that is there",
+    }.get(error.errno or 0, "make room" if error.errno in FULL else "give this user permission, or another place")
+    return f"{where}: {reason}; {remedy}." if where else f"{reason}; {remedy}."

@@ -45,6 +45,7 @@ class Data:
     resolution: Whole = 28
     count: Whole | None = None  # so many of the pictures, the first where there is an order; None: all
     horizontal_flips: Flag = False  # each picture is mirrored half of the times it is seen
+    unused_classes: Literal["reject", "drop", "keep"] = "reject"  # those without an image, of a conditional model
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -120,7 +121,7 @@ class Monitoring:
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Recipe:
     id: str  # of the model, and its folder's name
-    name: str  # for people
+    name: Annotated[str, Field(min_length=1)]  # for people
     family: Literal["mlp", "dcgan", "cgan", "stylegan"]
     total_kimg: Positive  # thousands of real pictures shown
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
@@ -215,8 +216,8 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"no recipe {name!r}: give the path of a .toml file, or one of {', '.join(available())}.")
     try:
-        table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of TOML, or of UTF-8
         raise RecipeError(f"{path}: {error}") from error
     for override in overrides or []:
         _override(table, override)

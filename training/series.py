@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from training import recipe
+from training import files, recipe
 from training.errors import RecipeError, TrainingError
 from training.loop import checkpoint
 from training.loop.time_budget import TimeBudget
@@ -87,7 +87,7 @@ def _finish(one: Part, args: argparse.Namespace, commands: "_Commands") -> None:
     if args.metrics and not (measured.is_file() and measured.read_text() == args.metrics):
         given.pop("threads", None)
         commands.run("evaluate", str(model), **given, metrics=args.metrics)
-        measured.write_text(args.metrics)
+        files.write(measured, args.metrics)
     print(f"done: {model}", flush=True)
 
 

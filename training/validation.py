@@ -38,7 +38,7 @@ def validated(cls: type[T], table: Any, path: str = "") -> T:
             raise RecipeError(f"unknown field `{name}`; known here: {known}.")
         case "dataclass_type":
             raise RecipeError(f"`{name}` (={first['input']!r}) must be a table.")
-    said = first["msg"].replace("Input should be", "must be")
+    said = first["msg"].replace("Input should be", "must be").replace("String should", "must")
     said = said.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     raise RecipeError(f"`{name}` (={first['input']!r}) {said}.")
 

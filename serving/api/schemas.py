@@ -97,6 +97,8 @@ Label = Annotated[
     by_json_type("the index or the name of a class", {int: "(index)", str: "(name)"}),
 ]
 
+LABEL_RULE = "A number is an index; a text is a name or, where no class is called so, an index."
+
 Labels = Annotated[
     Annotated[int, Tag("(index)")]
     | Annotated[str, Tag("(name)")]
@@ -144,7 +146,9 @@ class SampleBody(Body):
     n: Annotated[int, Between(1, 256)] = 1
     seed: DrawnSeed = None
     start: Seed = 0
-    labels: Labels | None = Field(None, description="Conditional models: one class for all images, or one each.")
+    labels: Labels | None = Field(
+        None, description=f"Conditional models: one class for all images, or one each. {LABEL_RULE}"
+    )
     truncation: StyleTruncation = None
     columns: GridColumns | None = Field(None, description="Width of the grid; by default it is nearly square.")
 
@@ -171,7 +175,9 @@ class InterpolateBody(Body):
     space: Literal["z", "w"] = Field("z", description="`w` is for style models.")
     loop: bool = Field(False, description="Return to the first keyframe, and repeat the animation.")
     fps: Annotated[int, Between(1, 50)] = Field(25, description="Frames per second of an animation.")
-    labels: Labels | None = Field(None, description="Conditional models: one class for all keyframes, or one each.")
+    labels: Labels | None = Field(
+        None, description=f"Conditional models: one class for all keyframes, or one each. {LABEL_RULE}"
+    )
     truncation: StyleTruncation = None
     columns: GridColumns | None = Field(None, description="Width of the grid; by default at most 16.")
 
@@ -194,8 +200,10 @@ class ImageQuery(BaseModel):
 
     seed: Seed
     index: Seed
-    label: Label | None = Field(
-        None, description="Conditional models: the class; by default `index` modulo the number of classes."
+    label: str | None = Field(
+        None,
+        description="Conditional models: the class, by its name or, where none is called so, its index; by default "
+        "`index` modulo the number of classes.",
     )
     truncation: StyleTruncation = None
     scale: Scale = 1

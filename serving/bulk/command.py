@@ -12,12 +12,14 @@ from serving.bulk.progress import Bar, duration, size
 from serving.bulk.storage import Store
 from serving.engine.latents import draw_seed
 
+IMAGES = "images"
+
 Engine = engines.Local | engines.Servers | engines.Ray
 
 
 def generate(args: argparse.Namespace, models: Path) -> int:
     """Makes, goes on with, checks or estimates a data set; says what came of it. Raises BulkError."""
-    store = Store(_directory(args.out))
+    store = _store(_directory(args.out), args.format)
     engine = _engine(args.engine or ["local"], args.model, models, args.workers)
     begun = run.begun_with(store) or {}
     seed = args.seed if args.seed is not None else begun.get("seed")
@@ -65,6 +67,14 @@ def _directory(text: str) -> str:
     if not text:
         raise BulkError("`out` is empty; give a folder or a URL.")
     return text if "://" in text else str(Path(text).absolute())
+
+
+def _store(directory: str, format: str | None) -> Store:
+    """Files lie in a folder of their own, with what is kept beside them: `torchvision.datasets.ImageFolder` takes every
+    folder in a directory for a class, so there must be one. A directory that was begun otherwise stays as it is."""
+    store, inner = Store(directory), Store(f"{directory.rstrip('/')}/{IMAGES}")
+    inside = run.begun_with(store) is None and (format == "files" or run.begun_with(inner) is not None)
+    return inner if inside else store
 
 
 def _estimate(job: Job, engine: Engine, store: Store) -> None:

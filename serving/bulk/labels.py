@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serving.bulk.errors import BulkError
+from serving.engine.generation import class_index
 
 # The label of an address is drawn from the far end of the counter of its Philox stream, whose beginning is its latent.
 LABEL_COUNTER = np.array([0, 0, 0, 1 << 63], np.uint64)
@@ -44,14 +45,13 @@ def label_rule(text: str | None, model: str, classes: Sequence[str] | None) -> L
         return LabelRule("balanced", len(classes))
     if text == "drawn":
         return LabelRule("drawn", len(classes))
-    return LabelRule("fixed", len(classes), tuple(_class(label, classes) for label in text.split(",")))
+    labels = [text] if text in classes else text.split(",")
+    return LabelRule("fixed", len(classes), tuple(_class(label, classes) for label in labels))
 
 
 def _class(label: str, classes: Sequence[str]) -> int:
-    if label in classes:
-        return classes.index(label)
-    if label.isascii() and label.isdigit() and int(label) < len(classes):
-        return int(label)
+    if (index := class_index(classes, label)) is not None:
+        return index
     allowed = f"an index between 0 and {len(classes) - 1}, one of {', '.join(classes)}"
     raise BulkError(f"`labels` (={label}) must be {allowed}, `balanced` or `drawn`.")
 

@@ -21,7 +21,7 @@ FEW = 8
 """So few latents are left to whoever computes the pictures. More are drawn at once: numpy lets go of the interpreter
 for each, and the model's threads would wait for it as often."""
 
-Label = int | str  # an index or a name of a class
+Label = int | str  # a class: a number is its index, a text its name, and where none is called so its index in digits
 
 
 class RequestError(Exception):
@@ -74,10 +74,25 @@ def draws_digits(model: Model) -> bool:
     return sorted(model.classes or ()) == list(DIGITS)
 
 
+def class_index(classes: Sequence[str], label: Label) -> int | None:
+    """Index of the class that a label means, None where there is none.
+
+    One rule for the command line, URLs, JSON and the client: a number is an index. A text is a name first, so a class
+    called "10" is meant by it wherever it stands; where no class is called so, digits are an index.
+    """
+    if isinstance(label, str):
+        if label in classes:
+            return classes.index(label)
+        if not (label.isascii() and label.isdigit() and len(label) < 10):
+            return None
+        label = int(label)
+    return label if not isinstance(label, bool) and 0 <= label < len(classes) else None
+
+
 def has_classes(model: Model, labels: Label | Sequence[Label]) -> bool:
     """Whether a model has the classes that `labels` name or number."""
-    classes = model.classes or ()
-    return {*classes, *range(len(classes))}.issuperset([labels] if isinstance(labels, int | str) else labels)
+    wanted = [labels] if isinstance(labels, int | str) else labels
+    return all(class_index(model.classes or (), label) is not None for label in wanted)
 
 
 def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed: int) -> Plan:
@@ -202,10 +217,8 @@ def _classes(model: Model, labels: Label | Sequence[Label] | None, addresses: Se
 
 
 def _class(classes: tuple[str, ...], label: Label, field: str, pointer: str) -> int:
-    if isinstance(label, str) and label in classes:
-        return classes.index(label)
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):
-        return label
+    if (index := class_index(classes, label)) is not None:
+        return index
     allowed = f"an index between 0 and {len(classes) - 1} or one of {', '.join(classes)}"
     raise RequestError(pointer, f"`{field}` (={label!r}) must be {allowed}.")
 

@@ -1,5 +1,6 @@
 """What training tests share."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,3 +21,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def permissions_hold() -> Iterator[None]:
+    """For root too: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, in this thread and those it starts."""
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 of each
+    assert libc.capget(header, sets) == 0
+    effective = sets[0]
+    sets[0] &= ~0b110
+    assert libc.capset(header, sets) == 0
+    yield
+    sets[0] = effective
+    assert libc.capset(header, sets) == 0

@@ -7,9 +7,10 @@ pictures are 0 .. N-1 and held-out ones begin at `HELD_OUT`.
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from training import files
 
 SIZE = 64
 HELD_OUT = 10_000_000  # first index of the pictures no training sees
@@ -116,7 +119,13 @@ def _fill(rows: np.ndarray, make: Callable[[int], np.ndarray], start: int, label
     count = len(rows)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Spawned, not forked: the parent may hold threads (torch, CUDA) that do not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(min(workers, max(1, count // 64))) as pool:
+    # They leave Ctrl-C, which a terminal sends to all, to the parent: signals that are blocked stay so in a child.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        started = multiprocessing.get_context("spawn").Pool(min(workers, max(1, count // 64)))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    with started as pool:
         made = pool.imap(make, range(start, start + count), chunksize=32)
         for i, row in enumerate(tqdm(made, label, count, unit="img", disable=not progress)):
             rows[i] = row
@@ -125,9 +134,7 @@ def _fill(rows: np.ndarray, make: Callable[[int], np.ndarray], start: int, label
 def _cached(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, make())
-        partial.replace(path)  # whole or not at all
+        files.write_npy(path, make())
     return np.load(path)
 
 
@@ -149,7 +156,7 @@ def _style() -> Any:
 
 def _definition() -> dict[str, Any]:
     try:
-        return json.loads((files("dicebear_styles") / "critters.json").read_text())
+        return json.loads((resources.files("dicebear_styles") / "critters.json").read_text())
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"the critters set needs the package {error.name!r}: install `ganymede[train]`."

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.datasets import critters, image_folder, npz
+from training.datasets import critters, image_folder, memory, npz
 from training.datasets.dataset import Dataset, Extent, Source
 from training.datasets.transforms import resize
 from training.errors import DataError
@@ -47,11 +47,14 @@ def load(name: str, folder: Path, resolution: int, split: str = "train", count: 
     """A data set by name, at `resolution` pixels. Raises DataError.
 
     `folder` is in torchvision's layout; what is missing is downloaded (MNIST, Fashion-MNIST, CIFAR-10) or rendered
-    (critters) into it. For "folder" it is the folder of pictures itself, where `train` and `test` are the splits if it
-    has both; for "npz" it is the file. `count` takes the first so many pictures; of a folder or a file, which may be
-    sorted by class, so many at even distances.
+    (critters) into it. For "folder" it is the folder of pictures itself, where `train` and `test` or `val` are the
+    splits if it has them; for "npz" it is the file. `count` takes the first so many pictures; of a folder or a file,
+    which may be sorted by class, so many at even distances.
     """
     _check(name, resolution, count)
+    if name in EXTENTS:
+        most = extent(name, folder, resolution, count)
+        memory.check_fits(name, most.pictures, most.channels, resolution)
     match name:
         case "mnist" | "fashion-mnist":
             images, labels, classes = _mnist(name, folder, split)
@@ -91,24 +94,39 @@ def _check(name: str, resolution: int, count: int | None) -> None:
 
 
 def _own(name: str, path: Path, resolution: int, split: str, count: int | None) -> Dataset:
-    """A user's own pictures: a folder of them or an .npz file."""
-    source = Source(
-        path.resolve().name, "not stated", f"a user's {'folder' if name == 'folder' else 'file'} of pictures"
-    )
+    """A user's own images: a folder of them or an .npz file."""
+    kind = "folder" if name == "folder" else "file"
+    source = Source(path.resolve().name or "images", "not stated", f"a user's {kind} of pictures")
     if name == "folder":
-        divided = (path / "train").is_dir() and (path / "test").is_dir()
-        if (
-            divided
-            and len({image_folder.class_folders(image_folder.find(path / part))[1] for part in ("train", "test")}) > 1
-        ):
-            raise DataError(f"{path}: `train` and `test` must have the same class folders.")
-        images, labels, classes = image_folder.load(path / split if divided else path, resolution, count)
-        return Dataset(images, labels, classes, source, split if divided else "all")
+        return _folder(path, source, resolution, split, count)
     images, labels, classes = npz.load(path)
     if count is not None and count < len(images):
         chosen = torch.arange(count) * len(images) // count
         images, labels = images[chosen], None if labels is None else labels[chosen]
+    memory.check_fits(str(path), len(images), images.shape[1], resolution)
     return Dataset(resize(images, resolution), labels, classes, source, "all")
+
+
+def _folder(path: Path, source: Source, resolution: int, split: str, count: int | None) -> Dataset:
+    splits, notes = image_folder.split_folders(path)
+    if not splits:
+        found = image_folder.find(path)
+        images, labels = image_folder.load(found, resolution, count)
+        return Dataset(images, labels, found.classes, source, "all", found.notes)
+    held_out = "test" if "test" in splits else "val"
+    train, other = (image_folder.find(splits[part]) for part in ("train", held_out))
+    if train.classes != other.classes:
+        raise DataError(
+            f"{path}: {splits['train'].name} has {_told(train.classes)} and {splits[held_out].name} has "
+            f"{_told(other.classes)}; splits must have the same class folders."
+        )
+    found = train if split == "train" else other
+    images, labels = image_folder.load(found, resolution, count)
+    return Dataset(images, labels, found.classes, source, split, notes + found.notes)
+
+
+def _told(classes: tuple[str, ...] | None) -> str:
+    return "no class folders" if classes is None else f"the classes {', '.join(classes)}"
 
 
 def _mnist(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from training.errors import DataError
 
+MAX_CLASSES = 65_536  # without names: what 16 bits count
+
 
 def load(path: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...] | None]:
     """The pictures in an .npz file. Nothing is unpickled. Raises DataError, naming the file.
@@ -29,12 +31,16 @@ def load(path: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...] | None]:
     classes = arrays.get("classes")
     if classes is not None and (classes.ndim != 1 or classes.dtype.kind != "U"):
         raise DataError(f"{path}: `classes` is {_describe(classes)}; it must be one string a class.")
-    limit = len(labels) if classes is None else len(classes)
-    for label in (labels.min(), labels.max()):
+    limit = MAX_CLASSES if classes is None else len(classes)
+    lowest, highest = int(labels.min()), int(labels.max())  # Python's: small integer types overflow
+    for label in (lowest, highest):
         if not 0 <= label < limit:
             raise DataError(f"{path}: `labels` holds {label}; they must count the classes from 0, here below {limit}.")
-    names = map(str, range(labels.max() + 1) if classes is None else classes)
-    return images, torch.from_numpy(labels.astype(np.int64)), tuple(names)
+    names = tuple(map(str, range(highest + 1) if classes is None else classes))
+    if len(set(names)) < len(names) or "" in names:
+        twice = next(name for name in names if not name or names.count(name) > 1)
+        raise DataError(f"{path}: `classes` holds {twice!r} {names.count(twice)} times; each must have a name, once.")
+    return images, torch.from_numpy(labels.astype(np.int64)), names
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -51,7 +51,9 @@ def measure(evaluation: Evaluation) -> list[Value]:
     """
     model, train = evaluation.model, evaluation.train
     assert model.classes is not None and train.labels is not None
-    test = loaders.load(evaluation.name, evaluation.data_folder, evaluation.resolution, "test")
+    test = loaders.load(evaluation.name, evaluation.data_folder, evaluation.resolution, "test").of_classes(
+        model.classes
+    )
     n = min(MOST, len(train))
     parts = [samples.generate(evaluation.runtime, start, min(PART, n - start)) for start in range(0, n, PART)]
     pictures = torch.from_numpy(np.concatenate([part[0] for part in parts])).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from serving.engine import images
+from training import files
 from training.evaluation import samples
 from training.evaluation.distances import ROWS, squared_distances
 from training.evaluation.evaluation import Evaluation
@@ -58,7 +59,7 @@ def measure(evaluation: Evaluation) -> list[Value]:
     distances, indices = nearest_neighbours(_rows(made), _rows(train))
     closest = np.argsort(distances, kind="stable")[:PAIRS]
     pairs = images.grid(np.concatenate([made[closest], train[indices[closest]]]), len(closest))
-    images.as_pillow(images.enlarge(pairs[None], 2)[0]).save(evaluation.model.folder / PAIRS_FILE)
+    files.write_png(evaluation.model.folder / PAIRS_FILE, images.enlarge(pairs[None], 2)[0])
 
     mirrors = " and their mirror images" if evaluation.mirrored else ""
     where = f"in pixels, among all {len(evaluation.train):,} training pictures{mirrors}"

@@ -9,6 +9,7 @@ import torch
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
+from training import files
 from training.errors import TrainingError
 from training.evaluation import (
     classification,
@@ -105,7 +106,4 @@ def _write(folder: Path, values: list[Value]) -> None:
 
 
 def _replace(path: Path, document: dict[str, Any]) -> None:
-    """Writes a file of JSON whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.replace(path)
+    files.write(path, json.dumps(document, indent=2) + "\n")

@@ -149,6 +149,7 @@ class Evaluation:
                 f"{self.data_folder}: pictures of {found.channels} channels, where {self.model.id} makes "
                 f"{self.model.image.channels}: `--data` must be what the model was trained on."
             )
+        found = found.of_classes(self.model.classes) if self.model.classes else found
         if len(found) < LEAST:
             raise DataError(f"{self.data_folder}: {len(found)} pictures; at least {LEAST} are needed to compare with.")
         return found

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
+from training import files
 from training.datasets import loaders
 from training.datasets.dataset import Dataset
 from training.errors import DataError
@@ -92,9 +93,7 @@ def _keep(parts: list[np.ndarray], path: Path) -> list[np.ndarray]:
     """Writes what has come since the first part, which is in the file already -> all of it as one part."""
     if len(parts) > 1:
         parts = [np.concatenate(parts)]
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, parts[0])
-        partial.replace(path)
+        files.write_npy(path, parts[0])
     return parts
 
 

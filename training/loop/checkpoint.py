@@ -4,26 +4,27 @@ A checkpoint is the trainer's `state_dict`, that of the signs of collapse, and i
 A snapshot holds the averaged generator and what its export needs.
 """
 
-import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from training import files
 from training.errors import DataError, TrainingError
 from training.loop.schedule import Schedule
 from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
 
+CHANGEABLE = {"pictures": "images", "content": "images' and labels' sha256"}  # without a change of the networks
+
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside `path`, flushes to the disk and renames: a reader finds the old file or the new one, never half."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Writes a file whole or not at all. Raises OSError."""
+    content = BytesIO()  # torch's own writer hides why a disk refused
+    torch.save(state, content)
+    with files.whole(path) as file:
+        file.write(content.getbuffer())
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -59,18 +60,24 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
 
 def capture(trainer: Trainer) -> dict[str, Any]:
     """All that a run needs to continue. Every process must call it."""
-    return _provenance(trainer) | trainer.state_dict()
+    folder = trainer.dataset.folder
+    return _provenance(trainer) | trainer.state_dict() | {"data": None if folder is None else str(folder)}
 
 
-def restore(trainer: Trainer, state: dict[str, Any]) -> bool:
-    """Continues from what `capture` gave -> what `Trainer.load_state_dict` says. Raises DataError for other data."""
+def restore(trainer: Trainer, state: dict[str, Any], *, changed_data: bool = False) -> bool:
+    """Continues from what `capture` gave -> what `Trainer.load_state_dict` says.
+
+    Raises DataError for other data; `changed_data` allows another number of images and other content. Files of before
+    do not say what their content was.
+    """
     provenance = _provenance(trainer)
-    for name in ("pictures", "channels", "classes"):
-        if state.get(name, provenance[name]) != provenance[name]:
-            raise DataError(
-                f"the run began with other data: its {name.replace('pictures', 'images')} were {state[name]}, "
-                f"and here are {provenance[name]}."
-            )
+    for name, what in (("channels", "channels"), ("classes", "classes"), *CHANGEABLE.items()):
+        if state.get(name, provenance[name]) == provenance[name] or (changed_data and name in CHANGEABLE):
+            continue
+        remedy = " Give `--data`, or `--changed-data` to train on with these." if name in CHANGEABLE else ""
+        raise DataError(
+            f"the run began with other data: its {what} were {state[name]}, and here are {provenance[name]}.{remedy}"
+        )
     return trainer.load_state_dict(state)
 
 
@@ -82,5 +89,6 @@ def _provenance(trainer: Trainer) -> dict[str, Any]:
         "pictures": len(dataset),
         "channels": dataset.channels,
         "classes": list(trainer.classes) if trainer.classes else None,
+        "content": dataset.sha256,
         "source": vars(dataset.source),
     }

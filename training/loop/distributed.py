@@ -8,14 +8,16 @@ normalisation, minibatch deviation) are of a process's share.
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from training.errors import RecipeError, TrainingError
+from training.errors import RecipeError, TrainingError, refused_by_disk
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -60,6 +62,18 @@ class Processes:
     def in_turn(self) -> AbstractContextManager[None]:
         """What it holds is done by the first process of each machine, and then by the others."""
         return self.fabric.rank_zero_first(local=True) if self.count > 1 else nullcontext()
+
+    def first_does(self, action: Callable[[], T]) -> T | None:
+        """The first process's result, None in the others; where it cannot, all of them raise."""
+        result, error = None, None
+        if self.first:
+            try:
+                result = action()
+            except (TrainingError, OSError) as failure:
+                error = failure
+        if said := self.same(error and (refused_by_disk(error) if isinstance(error, OSError) else str(error))):
+            raise TrainingError(said) from error
+        return result
 
     def same(self, value: Any) -> Any:
         """The first process's value, in every process."""

@@ -1,15 +1,22 @@
 """What a run shows of itself while it goes on: its folder, statistics, grids of fixed latents and alarms."""
 
+import fcntl
 import json
+import os
 import re
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from serving.engine import images
+from training import files
+from training.errors import TrainingError
 from training.monitoring.collapse import Alarm
 from training.monitoring.timelapse import timelapse
 from training.recipe import Recipe
@@ -17,22 +24,53 @@ from training.recipe import Recipe
 
 def new_run(runs: Path, recipe: Recipe) -> Path:
     """Makes `runs/NNNNN-<id>`, numbered after the last one."""
-    runs.mkdir(parents=True, exist_ok=True)
-    numbers = [int(match[0]) for path in runs.iterdir() if (match := re.match(r"\d{5}(?=-)", path.name))]
-    folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
-    folder.mkdir()
+    check_writable(runs)
+    while True:
+        numbers = [int(match[0]) for path in runs.iterdir() if (match := re.match(r"\d{5}(?=-)", path.name))]
+        folder = runs / f"{max(numbers, default=-1) + 1:05d}-{recipe.id}"
+        with suppress(FileExistsError):  # another run was quicker
+            folder.mkdir()
+            break
     (folder / "samples").mkdir()
     (folder / "snapshots").mkdir()
     write_options(folder, recipe)
     return folder
 
 
+def check_writable(folder: Path) -> None:
+    """Makes a folder, and a file in it that goes at once. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
+
+
+def claim(run: Path) -> TextIO:
+    """Holds a run while the file that is returned is open, and removes what a kill left half-written.
+
+    Raises TrainingError where another process has it, OSError where it cannot be written.
+    """
+    lock = (run / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        pid = lock.read().strip()
+        lock.close()
+        raise TrainingError(f"{run} is in use by process {pid}: wait for its end, or stop it.") from None
+    except OSError:  # a file system without locks
+        pass
+    for path in run.rglob("*.partial"):
+        path.unlink()
+    lock.truncate(0)
+    with suppress(OSError):  # a full disk: what is written next says so
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+    return lock
+
+
 def write_options(folder: Path, recipe: Recipe, schedule: dict[str, float] | None = None) -> None:
     """Writes options.json into the folder of a run: its recipe and, where the end has moved, its schedule."""
-    partial = folder / "options.json.partial"
     options = recipe.as_dict() | ({"schedule": schedule} if schedule else {})
-    partial.write_text(json.dumps(options, indent=2) + "\n")
-    partial.replace(folder / "options.json")
+    files.write(folder / "options.json", json.dumps(options, indent=2) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -57,6 +95,7 @@ class Monitor:
         self.stats, self.alarms, self.samples = folder / "stats.jsonl", folder / "alarms.jsonl", folder / "samples"
         self._forget_after(kimg)
         self.events = _events(folder / "tensorboard", kimg)
+        self._excepthook, threading.excepthook = threading.excepthook, _writer_failed
         self.bar = tqdm(
             total=total_kimg,
             initial=kimg,
@@ -97,7 +136,7 @@ class Monitor:
         """pictures (N, H, W, C) uint8 -> samples/<kimg>.png."""
         grid = images.grid(pictures, columns)
         path = self.samples / _grid_name(kimg)
-        images.as_pillow(grid).save(path)
+        files.write_png(path, grid)
         if self.events:
             self.events.add_image("samples", grid, _step(kimg), dataformats="HWC")
         return path
@@ -113,18 +152,19 @@ class Monitor:
     def close(self) -> None:
         """Ends the bar and the events, and writes the time-lapse."""
         self.bar.close()
-        if self.events:
-            self.events.close()
+        try:
+            if self.events:
+                self.events.close()
+        finally:
+            threading.excepthook = self._excepthook
         if grids := sorted(self.samples.glob("*.png")):
-            (self.folder / "samples.gif").write_bytes(timelapse(grids))
+            files.write(self.folder / "samples.gif", timelapse(grids))
 
     def _forget_after(self, kimg: float) -> None:
         for path in (self.stats, self.alarms):
             if path.exists():
                 kept = [line for line in read_lines(path) if line["kimg"] <= kimg]
-                partial = path.with_name(path.name + ".partial")
-                partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-                partial.replace(path)
+                files.write(path, "".join(json.dumps(line) + "\n" for line in kept))
         for path in self.samples.glob("*.png"):
             if path.name > _grid_name(kimg):
                 path.unlink()
@@ -153,3 +193,9 @@ def _events(folder: Path, kimg: float) -> Any:
         return None
     # `purge_step` makes TensorBoard forget the events of a time that is lived again.
     return SummaryWriter(folder, purge_step=_step(kimg) + 1 if kimg else None)
+
+
+def _writer_failed(failure: threading.ExceptHookArgs) -> None:
+    """Passes over what a disk refused to TensorBoard's own thread: its next call raises that again."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)

@@ -9,6 +9,7 @@ import numpy as np
 from serving.engine import generation, images
 from serving.engine.latents import Address, address_range, latents
 from serving.engine.runtime import Runtime
+from training import files
 from training.monitoring.report import curves
 from training.monitoring.report.record import Record
 from training.monitoring.statistics import read_lines
@@ -36,10 +37,10 @@ def draw(runtime: Runtime) -> None:
         if "shown" in metric:
             made[metric["picture"]] = _addressed(runtime, metric["shown"])
     for name, picture in made.items():
-        images.as_pillow(picture).save(model.folder / name)
+        files.write_png(model.folder / name, picture)
     if stats := read_lines(model.folder / RECORD):
         record = Record(model.id, model.document["training"]["recipe"], stats, alarms=[], grids=[])
-        (model.folder / "training.png").write_bytes(curves.together(record, CURVES))
+        files.write(model.folder / "training.png", curves.together(record, CURVES))
 
 
 def sample_grid(runtime: Runtime) -> np.ndarray:
@@ -100,7 +101,7 @@ def keep_record(run: Path, folder: Path) -> None:
     }
     chosen = {line["kimg"]: line for line in [*spread(stats, POINTS), *(line for line in stats if "fid" in line)]}
     lines = [{key: _rounded(line[key]) for key in line if key in keys} for _, line in sorted(chosen.items())]
-    (folder / RECORD).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files.write(folder / RECORD, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _addressed(runtime: Runtime, shown: list[dict[str, Any]]) -> np.ndarray:

@@ -14,14 +14,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from serving.engine import model_json
 from serving.engine.latents import address_range, latents
-from serving.engine.repository import ModelError, load_model
+from serving.engine.repository import MAX_DOCUMENT_BYTES, ModelError, load_model
 from serving.engine.runtime import Runtime
 from training.datasets.transforms import to_uint8
-from training.errors import ExportError
+from training.errors import DataError, ExportError
 from training.loop import checkpoint
+from training.loop.trainer import Trainer
 from training.networks import NETWORKS, stylegan
-from training.publish import card_images, model_card
+from training.publish import card_images, model_card, model_folder
 from training.recipe import Recipe
 
 LEVELS = 1  # of 255: how far a picture may be from torch's ...
@@ -32,11 +34,12 @@ MIN_SPREAD = 8.0  # levels: standard deviation that pictures of anything have, a
 LICENCE = "Apache-2.0"
 
 
-def export(run: Path, models: Path) -> Path:
+def export(run: Path, models: Path, *, replace: bool = False) -> Path:
     """The averaged generator in `run` -> models/<id>/. Raises ExportError.
 
     `run` is a run folder, whose best snapshot is taken if FID was measured and the last state if not, or the file of a
-    snapshot.
+    snapshot. A model that is there stays until the new one is whole, and for good where it holds metrics or what no
+    export wrote, unless `replace`.
     """
     best = run / "snapshots" / "best.pt"
     path = (best if best.is_file() else run / "checkpoint.pt") if run.is_dir() else run
@@ -48,18 +51,25 @@ def export(run: Path, models: Path) -> Path:
             f"{path}: growing, at {state['images_seen'] / 1000:g} kimg; all layers are in use from "
             f"{recipe.growing.whole_kimg:g} kimg on."
         )
-    generator = _generator(recipe, state)
+    target = models / recipe.id
+    if not replace:
+        model_folder.check_replaceable(target, _document(recipe, state, {}))
     folder = models / f".{recipe.id}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        generator = _generator(recipe, state)
         if recipe.family == "stylegan":
             _export_stylegan(generator, recipe, folder)
         else:
             _export_generator(generator, recipe, state, folder)
         for path in folder.glob("*.onnx"):
             onnx.checker.check_model(str(path), full_check=True)
-        (folder / "model.json").write_text(json.dumps(_document(recipe, state, folder), indent=2) + "\n")
+        files = {
+            path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
+            for path in sorted(folder.glob("*.onnx"))
+        }
+        (folder / "model.json").write_text(json.dumps(_document(recipe, state, files), indent=2) + "\n")
         try:
             runtime = Runtime(load_model(folder))
         except ModelError as error:
@@ -69,13 +79,29 @@ def export(run: Path, models: Path) -> Path:
         model_card.write(folder)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(folder)
         raise
-    target = models / recipe.id
-    shutil.rmtree(target, ignore_errors=True)
-    folder.rename(target)
+    model_folder.put(folder, target)
     return target
+
+
+def check_document(trainer: Trainer) -> None:
+    """Holds a run to the rules of model.json before it is trained. Raises DataError."""
+    recipe, state = trainer.recipe, checkpoint.snapshot(trainer)
+    files = {name: {"sha256": 64 * "0", "size": 1} for name in model_json.GRAPHS[recipe.family]}
+    for name in (state["source"]["name"], *(state["classes"] or ())):
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise DataError(f"{name!r} is not a name in UTF-8, and no model can be called so: rename it.")
+    text = json.dumps(_document(recipe, state, files), indent=2).encode()
+    if len(text) > MAX_DOCUMENT_BYTES // 2:  # metrics come on top
+        raise DataError(f"the model's model.json would have {len(text):,} bytes: give classes fewer or shorter names.")
+    try:
+        model_json.parse(text)
+    except model_json.DocumentError as error:
+        raise DataError(f"the trained model would be rejected: {error}") from None
 
 
 def check(runtime: Runtime, generator: Any) -> None:
@@ -214,7 +240,7 @@ def forget_origin(path: Path) -> None:
     onnx.save(model, path)
 
 
-def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _document(recipe: Recipe, state: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
     """model.json, its metrics still to be measured."""
     style = None
     if isinstance(recipe.network, stylegan.Config):
@@ -236,10 +262,7 @@ def _document(recipe: Recipe, state: dict[str, Any], folder: Path) -> dict[str, 
         "latent_size": recipe.network.latent_size,
         "classes": state["classes"],
         "style": style,
-        "files": {
-            path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-            for path in sorted(folder.glob("*.onnx"))
-        },
+        "files": files,
         "training": {
             "recipe": recipe.as_dict(),
             "recipe_sha256": recipe.sha256,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
+from training import files
 from training.monitoring.statistics import read_lines
 from training.monitoring.timelapse import spread
 from training.publish import card_images, reproduce
@@ -60,7 +61,7 @@ Metrics = dict[str, dict[str, Any]]  # by name
 def write(folder: Path) -> None:
     """Draws the pictures of a model folder that follow from it and writes its README.md. Raises ModelError."""
     card_images.draw(Runtime(load_model(folder)))
-    (folder / "README.md").write_text(render(folder))
+    files.write(folder / "README.md", render(folder))
 
 
 def render(folder: Path) -> str:

@@ -88,13 +88,17 @@ def parse_json(model: type[Parsed], body: bytes) -> Parsed:
 def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parsed:
     """The parts of a URL -> `model`, held to the rules of a body: what reads as a JSON number is one, the rest is text.
 
+    A field that is a text stays one: a class may be called "10".
+
     Raises Problem 422 with an error for every value that is wrong.
     """
     fields: dict[str, int | float | str] = {}
+    texts = {name for name, field in model.model_fields.items() if field.annotation == str | None}
     for name, text in values:
         if name in fields:
             raise invalid(FieldError(_pointer([name]), f"`{name[:60]}` is given twice."))
-        fields[name] = json.loads(text) if re.fullmatch(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,39})?", text) else text
+        number = re.fullmatch(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,39})?", text) and name not in texts
+        fields[name] = json.loads(text) if number else text
     try:
         return model.model_validate(fields)
     except ValidationError as error:

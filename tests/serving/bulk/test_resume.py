@@ -249,21 +249,22 @@ def test_other_settings_are_refused_with_the_difference(generate: Any, tmp_path:
 def test_verify_finds_what_is_damaged_and_makes_it_again(generate: Any, tmp_path: Path, format: str):
     words = ["tiny-cgan", "-n", 100, "--seed", 7, "--shard-size", 20, "--format", format, "--out", tmp_path]
     generate(*words)
-    before = contents(tmp_path)
-    shards = sorted({name.split(".")[0] for name in os.listdir(tmp_path) if name.startswith("shard")})
+    folder = tmp_path / "images" if format == "files" else tmp_path
+    before = contents(folder)
+    shards = sorted({name.split(".")[0] for name in os.listdir(folder) if name.startswith("shard")})
     suffix = {"webdataset": ".tar", "npy": ".npy", "parquet": ".parquet"}.get(format)
-    victims = [tmp_path / f"{s}{suffix}" if suffix else sorted((tmp_path / s).iterdir())[3] for s in shards]
+    victims = [folder / f"{s}{suffix}" if suffix else sorted((folder / s).iterdir())[3] for s in shards]
     data = bytearray(victims[0].read_bytes())
     data[len(data) // 2] ^= 1  # one bit, of the same size and date
     victims[0].write_bytes(data)
     victims[1].write_bytes(victims[1].read_bytes()[:-1])
     victims[2].unlink()
-    (tmp_path / "_ganymede" / "shards" / f"{shards[3]}.json").write_text("{")
-    (tmp_path / "manifest.json").write_text("{}")
+    (folder / "_ganymede" / "shards" / f"{shards[3]}.json").write_text("{")
+    (folder / "manifest.json").write_text("{}")
     said = generate(*words, "--verify")
     assert f"{shards[0]} was damaged and is made again" in said.stderr
     assert "4 shards made, 1 checked" in said.stdout
-    assert contents(tmp_path) == before
+    assert contents(folder) == before
     assert "0 shards made, 5 checked" in generate(*words, "--verify").stdout
 
 

@@ -7,6 +7,7 @@ page.py     all of it -> HTML, on page.html
 
 from pathlib import Path
 
+from training import files
 from training.monitoring.report import curves, page
 from training.monitoring.report.record import read
 
@@ -18,10 +19,10 @@ def report(run: Path) -> Path:
     folder.mkdir(exist_ok=True)
     drawn = curves.draw(record)
     for curve in drawn:
-        (folder / f"{curve.name}.png").write_bytes(curve.light)
-        (folder / f"{curve.name}-dark.png").write_bytes(curve.dark)
+        files.write(folder / f"{curve.name}.png", curve.light)
+        files.write(folder / f"{curve.name}-dark.png", curve.dark)
     path = folder / "index.html"
-    path.write_text(page.render(record, drawn), encoding="utf-8")
+    files.write(path, page.render(record, drawn))
     return path
 
 

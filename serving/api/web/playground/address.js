@@ -35,5 +35,8 @@ export function labelOf({ index, label }, model) {
   return typeof at === "bigint" ? at % BigInt(model.classes.length) : 0;
 }
 
+/** The class that was chosen as a URL has it, by name: a text is a name before it is an index. */
+export const nameOf = ({ label }, model) => model.classes[label] ?? label;
+
 /** Below 2^53, as every seed that is drawn. */
 export const drawSeed = () => String(Math.floor(Math.random() * 2 ** 53));

@@ -6,7 +6,7 @@ import { seedField, selectField, textField } from "./fields.js";
 import { integer } from "./json.js";
 import { current } from "./models.js";
 import { task } from "./notice.js";
-import { drawAt, pictures } from "./pictures.js";
+import { drawAt, pictures, urlOf } from "./pictures.js";
 import { show as showRequest } from "./request.js";
 import { set, state, watch } from "./state.js";
 
@@ -87,7 +87,7 @@ export function digitsView() {
       }
     });
     const asked = anew.map(([, address]) => ({
-      url: `v1/images/${model.id}/${address.seed}/${address.index}.png?label=${address.label}`,
+      url: urlOf(model, address, "1"),
       accept: "image/png",
       model,
       address,

@@ -1,6 +1,6 @@
 // Pictures from the server: many at once as an array, or the one at an address, which never changes.
 
-import { format } from "./address.js";
+import { format, nameOf } from "./address.js";
 import { ask, NPY } from "./api.js";
 import { draw } from "./canvas.js";
 import { Pictures } from "./npy.js";
@@ -17,7 +17,7 @@ export async function pictures(route, body, signal) {
 /** The URL of a picture, relative to the page. */
 export function urlOf(model, address, truncation, scale = 1) {
   const asked = new URLSearchParams();
-  if (address.label !== null && address.label !== "" && model.classes) asked.set("label", address.label);
+  if (address.label !== null && address.label !== "" && model.classes) asked.set("label", nameOf(address, model));
   if (model.style && truncation !== "1") asked.set("truncation", truncation);
   if (scale > 1) asked.set("scale", scale);
   const path = [model.id, address.seed, `${address.index}.png`].map(encodeURIComponent).join("/");

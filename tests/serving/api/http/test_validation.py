@@ -183,9 +183,10 @@ def test_what_is_no_json_is_refused(body: bytes):
     assert message.startswith("The body must be JSON: ") and len(message) < 150
 
 
-@pytest.mark.parametrize(("text", "value"), [("7", 7), ("three", "three"), ("07", "07"), ("-1", -1)])
-def test_in_a_url_what_reads_as_a_json_number_is_one(text: str, value: int | str):
-    assert parse_query(ImageQuery, [("seed", "1"), ("index", "2"), ("label", text)]).label == value
+@pytest.mark.parametrize("text", ["7", "three", "07", "-1", "1.5"])
+def test_in_a_url_numbers_are_numbers_and_a_label_stays_a_text(text: str):
+    query = parse_query(ImageQuery, [("seed", "1"), ("index", "2"), ("truncation", "0.5"), ("label", text)])
+    assert (query.seed, query.index, query.truncation, query.label) == (1, 2, 0.5, text)
 
 
 @pytest.mark.parametrize(
