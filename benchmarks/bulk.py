@@ -124,7 +124,7 @@ def throughput(model: str, images: int, rounds: int, workers: int, port: int, fo
                 "server engine, one server on this machine", lambda remote=remote: engine_rate(remote, images, folder)
             )
             costs.append(client_cost(url, model, images))
-    print(f"`{model}`, WebDataset of PNG, {images:,} images a round, {rounds} rounds, {workers} CPU cores:\n")
+    print(f"`{model}`, WebDataset of PNG, {images:,} images per round, {rounds} rounds, {workers} CPU cores:\n")
     print("| | images/s (median) | relative to the model alone (median, minimum to maximum) |\n| --- | --- | --- |")
     for name, found in rates.items():
         ratios = [rate / alone for rate, alone in zip(found, rates["the model alone"], strict=True)]

@@ -116,9 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     out, data = args.out.resolve(), args.data.resolve()  # parts run in the checkout
     out.mkdir(parents=True, exist_ok=True)
     session = Session(out, 60 * args.minutes)
-    signal.signal(
-        signal.SIGTERM, lambda signum, _: sys.exit(128 + signum)
-    )  # stops the current part, which saves a checkpoint
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))  # stops the current part
     recipes = dict.fromkeys(args.recipe, 1 / len(args.recipe)) if args.recipe else RECIPES
     try:
         sets = {recipe.load(words.split()[0], words.split()[1:]).data for words in recipes}
