@@ -12,9 +12,9 @@ if [ -x .venv/bin/python ] && { cmp -s "$lock" "$installed" || cmp -s requiremen
     exit 0
 fi
 
-# Use the uv on PATH if it runs. Otherwise install a private one into .uv, which does not change the packages of the system
-# (and works if they are "externally managed"). `pip --target` needs pip and `-m venv` needs ensurepip; a distribution may
-# lack one of the two.
+# Use the uv on PATH if it runs. Otherwise install a private one into .uv, which does not change the packages of the
+# system (and works if they are "externally managed"). `pip --target` needs pip and `-m venv` needs ensurepip; a
+# distribution may lack one of the two.
 uv=uv
 if ! uv --version >/dev/null 2>&1; then
     uv=.uv/bin/uv
