@@ -71,7 +71,7 @@ def test_a_run_prints_every_metric_of_both_loops(printed: tuple[str, dict[str, A
         assert len(rates) == 2 and all(1e8 < rate < 1e14 for rate in rates)
 
 
-def test_the_share_of_the_matrix_rate_is_measured_flops_over_peak(printed: tuple[str, dict[str, Any]]):
+def test_the_share_of_the_matrix_rate_is_flops_over_peak(printed: tuple[str, dict[str, Any]]):
     text, results = printed
     *_, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     for cells, loop in ((plain, results["plain"]), (ours, results["ours"])):

@@ -70,7 +70,7 @@ def test_every_setting_has_a_distinct_recipe(task: str, setting: Setting):
     assert chosen.sha256 not in others
 
 
-def test_the_study_covers_every_loss_and_unrolls_as_metz_et_al_did():
+def test_the_study_covers_every_loss_and_all_unrolled_steps():
     from training.losses import LOSSES
 
     for task, settings in (("ring", RING), ("stacked", STACKED)):
