@@ -1,1 +1,1 @@
-"""Side by side with what else there is, each comparison in one run on one machine."""
+"""Benchmarks against other software. Each comparison is one run on one machine."""

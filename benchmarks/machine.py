@@ -1,4 +1,4 @@
-"""What the machine itself can do and what processes hold of it, as measures to set a benchmark's figures against."""
+"""Peak matrix throughput of the machine, and memory of processes, as references for benchmarks."""
 
 import time
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import torch
 
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
-MATRIX_SECONDS = 0.3  # of products for one measurement
+MATRIX_SECONDS = 0.3  # of one measurement
 PROC = Path("/proc")
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations a second in products of square matrices, a multiply-add counted as two.
+    """Return the FLOP/s in products of square matrices. A multiply-add counts as two operations.
 
-    On CUDA float32 means TF32, which cuDNN's convolutions use by default. Changes that setting for the process.
+    On CUDA, float32 means TF32, which cuDNN's convolutions use by default; this setting is changed for the process.
     """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     size = MATRIX_SIZE[device.type]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = a @ b  # the first product also sets the library up
+    out = a @ b  # the first product also initialises the library
     _wait_for(device)
     began, products, elapsed = time.perf_counter(), 0, 0.0
     while elapsed < MATRIX_SECONDS:
@@ -36,17 +36,18 @@ def _wait_for(device: torch.device) -> None:
 
 
 def memory_of_tree(pid: int) -> int:
-    """Bytes of memory that a process and its descendants hold, each page counted once; Linux only.
+    """Return the memory of a process and its descendants in bytes. Each page counts once. Linux only.
 
-    Anonymous and shared memory by proportional share, since forked workers share their parent's pages until they write;
-    of pages that belong to files, the libraries', which other programs may share too, those of the process with most.
+    Anonymous and shared memory counts by proportional share (PSS), because forked workers share the pages of their
+    parent until they write. Pages of files, mostly libraries, may also be shared with other programs. Of these, the
+    value of the process that has the most counts.
     """
     own, files = 0, 0
     for process in _tree(pid):
         try:
             rollup = _kilobytes(PROC / str(process) / "smaps_rollup")
             status = _kilobytes(PROC / str(process) / "status")
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended
             continue
         own += rollup.get("Pss_Anon", 0) + rollup.get("Pss_Shmem", 0)
         files = max(files, status.get("RssFile", 0))
@@ -54,32 +55,32 @@ def memory_of_tree(pid: int) -> int:
 
 
 def pss_of_tree(pid: int) -> int:
-    """Bytes of memory of a process and its descendants by proportional share, the libraries' files included."""
+    """Return the proportional set size (PSS) of a process and its descendants in bytes, library files included."""
     total = 0
     for process in _tree(pid):
         try:
             total += _kilobytes(PROC / str(process) / "smaps_rollup").get("Pss", 0)
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended
             continue
     return total * 1024
 
 
 def _kilobytes(path: Path) -> dict[str, int]:
-    """The lines "Name:   123 kB" of a file of /proc."""
+    """Return the values of the lines "Name:   123 kB" of a file in /proc, in kB."""
     fields = (line.split() for line in path.read_text().splitlines())
     return {field[0].rstrip(":"): int(field[1]) for field in fields if len(field) == 3 and field[2] == "kB"}
 
 
 def _tree(root: int) -> list[int]:
-    """The process and its descendants."""
+    """Return the ids of the process and its descendants."""
     children: dict[int, list[int]] = {}
     for stat in PROC.glob("[0-9]*/stat"):
         try:
-            after_name = stat.read_text().rpartition(")")[2].split()  # a name may hold spaces
+            after_name = stat.read_text().rpartition(")")[2].split()  # a name may contain spaces
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
     tree = [root]
-    for process in tree:  # grows as it goes
+    for process in tree:  # the list grows during the loop
         tree += children.get(process, [])
     return tree

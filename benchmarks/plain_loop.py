@@ -1,4 +1,4 @@
-"""The loop that DCGAN tutorials have: the baseline of `benchmarks.training`."""
+"""Training loop of the DCGAN tutorials: the baseline of `benchmarks.training`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from training.recipe import Recipe
 
 
 class PlainLoop:
-    """A DCGAN's training as tutorials write it, in its best usual form.
+    """Training of a DCGAN as in PyTorch's tutorial, with the usual optimisations.
 
-    The parts and their order are those of PyTorch's own tutorial: DataLoader workers over torchvision's data set,
-    float32, contiguous, one Adam each, binary cross-entropy with the real and the generated half backward in turn, the
-    same generated pictures for both networks, and every statistic read at each step. The networks are this project's.
+    As in the tutorial: DataLoader workers over a torchvision dataset, float32, contiguous tensors, one Adam for each
+    network, and binary cross-entropy with separate backward passes for real and generated images. Both networks use the
+    same generated images, and every statistic is read at each step. The networks are those of this project.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device, workers: int):
@@ -38,12 +38,12 @@ class PlainLoop:
         )
         self.criterion = nn.BCEWithLogitsLoss()
         self.loader = DataLoader(
-            torchvision_pictures(recipe.data.name, folder, channels),
+            torchvision_images(recipe.data.name, folder, channels),
             o.batch,
             shuffle=True,
             num_workers=workers,
-            # Linux's default in a program's first process; where that process was itself spawned, workers would be too,
-            # each with 400 MB of its own.
+            # The default on Linux in the main process. In a spawned process the workers would be spawned too, and each
+            # would take 400 MB.
             multiprocessing_context="fork" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
@@ -57,7 +57,7 @@ class PlainLoop:
                 yield images
 
     def step(self) -> dict[str, float]:
-        """One update of each network on the next batch -> its losses and probabilities."""
+        """Update each network once on the next batch. Return the losses and the mean probabilities."""
         real = next(self.batches).to(self.device, non_blocking=True)
         ones = torch.ones(len(real), device=self.device)
         zeros = torch.zeros(len(real), device=self.device)
@@ -86,8 +86,8 @@ class PlainLoop:
         }
 
 
-def torchvision_pictures(name: str, folder: Path, channels: int) -> Dataset[Any]:
-    """MNIST, or the pictures in the class folders of `folder`, one at a time as (C, R, R) in [-1, 1]."""
+def torchvision_images(name: str, folder: Path, channels: int) -> Dataset[Any]:
+    """Return MNIST, or the images in the class folders of `folder`, each as (C, R, R) in [-1, 1]."""
     from torchvision import datasets, transforms
 
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.5] * channels)])

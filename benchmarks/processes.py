@@ -1,4 +1,4 @@
-"""A server under measurement, as a process of this machine."""
+"""Processes of the servers that are measured."""
 
 import http.client
 import os
@@ -14,15 +14,15 @@ START_SECONDS = 60
 
 
 def serve(port: int) -> list[str]:
-    """The command that serves `models/`, as `make serve` does."""
+    """Return the command that serves `models/`, as `make serve` does."""
     return [sys.executable, "-m", "serving", "serve", "--port", str(port)]
 
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """A command that answers on `port` of 127.0.0.1, from when it is ready on; gives its process id.
+    """Start a server on `port` of 127.0.0.1, wait until it is ready, and yield its process id.
 
-    `log` is what it prints, on either stream. Raises RuntimeError where it ends or is not ready in a minute.
+    stdout and stderr go to `log`. Raises RuntimeError if the server ends or is not ready within START_SECONDS.
     """
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=stream, stderr=stream)
@@ -30,7 +30,9 @@ def running(command: Sequence[str], port: int, log: Path, environment: Mapping[s
         ends = time.monotonic() + START_SECONDS
         while not _ready(port):
             if process.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError(f"{' '.join(command)} is not ready:\n{log.read_text()}")
+                raise RuntimeError(
+                    f"`{' '.join(command)}` ended or is not ready after {START_SECONDS} s. Its log:\n{log.read_text()}"
+                )
             time.sleep(0.05)
         yield process.pid
     finally:

@@ -1,9 +1,9 @@
-"""Training speed: the loop of every DCGAN tutorial against `training.loop.trainer`, same networks, batch and data.
+"""Training throughput: the loop of DCGAN tutorials vs `training.loop.trainer`, with the same networks, batch and data.
 
     python -m benchmarks.training --config dcgan-28 --threads 2
 
-Each loop lives in a process of its own. They take turns, round by round, so that only one computes at a time; a ratio
-is of two neighbouring rounds, so that what else the machine does falls on both. Prints a Markdown table.
+Each loop has its own process. The loops alternate, so that only one computes at a time. A ratio compares two adjacent
+rounds, so that other load on the machine affects both. The output is a Markdown table.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from training.loop.device import describe_device, precision_on
 from training.loop.trainer import Trainer
 from training.recipe import Recipe, from_dict
 
-CRITTERS = 10_000  # pictures in the folder that the 64 px configurations read
+CRITTERS = 10_000  # images in the folder of the 64 px configurations
 MAX_WORKERS = 16
 WARM_UP_STEPS = 3
-POLL_SECONDS = 0.2  # between two looks at the memory of a loop: each takes 20 ms a process
+POLL_SECONDS = 0.2  # between two readings of the memory of a loop; one takes 20 ms for each process
 
 MNIST = {"name": "DCGAN, 28 px, MNIST", "data": {"name": "mnist", "resolution": 28}, "optimizer": {"batch": 64}}
 FOLDER = {"name": "DCGAN, 64 px, critters", "data": {"name": "folder", "resolution": 64}, "optimizer": {"batch": 128}}
@@ -45,24 +45,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class Job(NamedTuple):
-    """What both loops' processes are told."""
+    """Arguments of the process of a loop."""
 
     config: str
     folder: Path
     device: str
     threads: int
-    workers: int  # of the plain loop's DataLoader
-    compile: bool  # our networks
+    workers: int  # of the DataLoader of the plain loop
+    compile: bool  # compile the networks of the trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a loop says of itself once it is set up."""
+    """Properties of a loop, known after its first step."""
 
     generator_parameters: int
     discriminator_parameters: int
     batch: int
-    flops_per_image: float  # of a step's convolutions and products; a multiply-add is two
+    flops_per_image: float  # convolutions and matrix products of a step; a multiply-add counts as two
 
 
 class Round(NamedTuple):
@@ -76,17 +76,17 @@ def recipe_of(config: str) -> Recipe:
 
 
 def prepare(recipe: Recipe, folder: Path) -> Path:
-    """The folder that both loops read; critters are rendered into it where they are missing."""
+    """Return the folder that both loops read. Render the critters into it if they are missing."""
     if recipe.data.name == "mnist":
         return folder
-    pictures = folder / f"critters-{critters.SIZE}-png"
-    if not pictures.is_dir():
-        partial = pictures.with_suffix(".partial")
-        (partial / "critters").mkdir(parents=True, exist_ok=True)  # ImageFolder wants a folder for each class
-        for i, picture in enumerate(critters.render_range(0, CRITTERS)):
-            Image.fromarray(picture).save(partial / "critters" / f"{i:05d}.png")
-        partial.replace(pictures)  # whole or not at all
-    return pictures
+    images = folder / f"critters-{critters.SIZE}-png"
+    if not images.is_dir():
+        partial = images.with_suffix(".partial")
+        (partial / "critters").mkdir(parents=True, exist_ok=True)  # ImageFolder needs a folder for each class
+        for i, image in enumerate(critters.render_range(0, CRITTERS)):
+            Image.fromarray(image).save(partial / "critters" / f"{i:05d}.png")
+        partial.replace(images)  # an interrupted run leaves no incomplete folder
+    return images
 
 
 def set_up(loop: str, job: Job) -> PlainLoop | Trainer:
@@ -101,7 +101,7 @@ def set_up(loop: str, job: Job) -> PlainLoop | Trainer:
 
 
 def take_rounds(parent: Connection, name: str, job: Job) -> None:
-    """A loop's process: sends its Facts, then for each number of seconds received a Round, until the pipe closes."""
+    """Main function of the process of a loop: send its Facts, then a Round for each number of seconds received."""
     torch.set_num_threads(job.threads)
     device, batch = torch.device(job.device), recipe_of(job.config).optimizer.batch
     loop = set_up(name, job)
@@ -122,7 +122,7 @@ def take_rounds(parent: Connection, name: str, job: Job) -> None:
 
 
 def one_round(loop: PlainLoop | Trainer, seconds: float, batch: int, device: torch.device) -> Round:
-    """Steps for so many seconds. Statistics are read once, at the end, as a run does at each of its ticks."""
+    """Train for `seconds`. Statistics are read once, at the end, as a run does at each tick."""
     sums: dict[str, Any] = {}
     began, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - began < seconds:
@@ -137,8 +137,8 @@ def one_round(loop: PlainLoop | Trainer, seconds: float, batch: int, device: tor
     return Round(steps * batch / (time.perf_counter() - began), means, cuda_memory)
 
 
-class Contestant:
-    """A loop in its process, as seen from outside. Closing it ends the process."""
+class LoopProcess:
+    """Handle of a loop in its own process. `close` ends the process."""
 
     def __init__(self, name: str, job: Job, warm_up_seconds: float):
         context = multiprocessing.get_context("spawn")
@@ -148,8 +148,8 @@ class Contestant:
         self.process.start()
         theirs.close()
         self.rounds: list[Round] = []
-        self.peak_memory = 0  # in bytes: of the device on CUDA, else of the process and its workers
-        # Memory is looked at during the set-up and a round that does not count, since each look takes time.
+        self.peak_memory = 0  # bytes: on CUDA of the device, otherwise of the process and its workers
+        # Memory is read only during the set-up and a warm-up round, because a reading takes time.
         self.facts: Facts = self._reply(watched=True)
         self.pipe.send(warm_up_seconds)
         self.peak_memory = self._reply(watched=True).cuda_memory or self.peak_memory
@@ -169,17 +169,17 @@ class Contestant:
         try:
             return self.pipe.recv()
         except EOFError:
-            raise SystemExit(f"error: the {self.name} loop ended early; the reason stands above.") from None
+            raise SystemExit(f"error: the process of the {self.name} loop ended early; see its output above.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """What was measured of one loop."""
+    """Results of one loop."""
 
     precision: str
     facts: Facts
     peak_memory: int  # in bytes
-    images_per_second: list[float]  # one a round
+    images_per_second: list[float]  # one for each round
     statistics: dict[str, float]  # means of the last round
 
 
@@ -192,8 +192,8 @@ class Result:
     compiled: bool
     plain: Loop
     ours: Loop
-    ratios: list[float]  # ours to plain, one a round
-    matrix_rates: dict[str, list[float]]  # by precision, floating-point operations a second, one a round
+    ratios: list[float]  # ours / plain, one for each round
+    matrix_rates: dict[str, list[float]]  # precision -> FLOP/s, one for each round
 
 
 def measure(job: Job, seconds: float, rounds: int) -> Result:
@@ -201,20 +201,20 @@ def measure(job: Job, seconds: float, rounds: int) -> Result:
     torch.set_num_threads(job.threads)
     matrix_rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     with ExitStack() as stack:
-        plain, ours = (stack.enter_context(closing(Contestant(name, job, seconds))) for name in ("plain", "ours"))
+        plain, ours = (stack.enter_context(closing(LoopProcess(name, job, seconds))) for name in ("plain", "ours"))
         for _ in range(rounds):
             for precision, rates in matrix_rates.items():
                 rates.append(matrix_rate(getattr(torch, precision), device))
-            for contestant in (plain, ours):
-                contestant.take_round(seconds)
+            for process in (plain, ours):
+                process.take_round(seconds)
 
-    def measured(contestant: Contestant, precision: str) -> Loop:
+    def measured(process: LoopProcess, precision: str) -> Loop:
         return Loop(
             precision=precision,
-            facts=contestant.facts,
-            peak_memory=contestant.peak_memory,
-            images_per_second=[taken.images_per_second for taken in contestant.rounds],
-            statistics=contestant.rounds[-1].statistics,
+            facts=process.facts,
+            peak_memory=process.peak_memory,
+            images_per_second=[taken.images_per_second for taken in process.rounds],
+            statistics=process.rounds[-1].statistics,
         )
 
     return Result(
@@ -231,15 +231,15 @@ def measure(job: Job, seconds: float, rounds: int) -> Result:
 
 
 def table(result: Result) -> str:
-    """The result in Markdown."""
+    """Return the result as a Markdown table."""
     plain, ours, config = result.plain, result.ours, CONFIGS[result.config]
     generator, discriminator = plain.facts.generator_parameters, plain.facts.discriminator_parameters
     lines = [
         f"{config['name']}, {config['network']['base_channels']} base channels, batch {plain.facts.batch} "
         f"({generator:,} and {discriminator:,} parameters). {result.device}, torch {result.torch}; "
-        f"median (least to most) of {len(result.ratios)} rounds in turn.",
+        f"median (minimum to maximum) of {len(result.ratios)} alternating rounds.",
         "",
-        "| loop | images/s | times | peak memory | times | multiply-adds an image | share of the matrix rate |",
+        "| loop | images/s | vs plain | peak memory | vs plain | multiply-adds per image | share of the matrix rate |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     workers = f"{result.workers} worker{'s' * (result.workers != 1)}"
@@ -274,15 +274,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--config", choices=CONFIGS, default="dcgan-28", help="(%(default)s)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data folder (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
-    parser.add_argument("--threads", type=int, default=cpus, help="CPU threads of a loop (%(default)s)")
-    parser.add_argument("--workers", type=int, default=min(cpus, MAX_WORKERS), help="of the DataLoader (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each loop (%(default)s)")
-    parser.add_argument("--compile", action="store_true", help="our networks through torch.compile")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="writes every figure there")
+    parser.add_argument("--threads", type=int, default=cpus, help="CPU threads of each loop (%(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=min(cpus, MAX_WORKERS), help="worker processes of the DataLoader (%(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each loop (%(default)s)")
+    parser.add_argument("--compile", action="store_true", help="compile our networks with torch.compile")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all values to this file")
     args = parser.parse_args(arguments)
     if sys.platform != "linux":
-        parser.error("memory is read from /proc, which only Linux has.")
+        parser.error(f"the platform is {sys.platform}; it must be linux, because memory is read from /proc.")
     folder = prepare(recipe_of(args.config), args.data)
     job = Job(args.config, folder, args.device, args.threads, args.workers, args.compile)
     result = measure(job, args.seconds, args.rounds)

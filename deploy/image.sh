@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds a bento of this checkout and its container image; the SBOM and the image's name land in build/.
+# Build a bento of this checkout and its container image. The SBOM and the tag of the bento are written to build/.
 #
 #     deploy/image.sh [serve|cuda|bulk]
 #
-# ENGINE: podman (the default where there is one) or docker. IMAGE: the name, without a tag. IMAGE_OPTIONS: further
-# options of `build`, such as --pull=never.
+# ENGINE: podman (default if installed) or docker. IMAGE: name without a tag. IMAGE_OPTIONS: further options of `build`,
+# for example --pull=never.
 set -eu
 cd "$(dirname "$0")/.."
 lock=${1:-serve}
@@ -19,13 +19,13 @@ mkdir -p build/bentoml
 bento=$BENTOML_HOME/bentos/$(sed -n 's,^__tag__:\(.*\):\(.*\),\1/\2,p' build/bento.txt)
 
 version=$(.venv/bin/python -c 'import serving; print(serving.__version__)')
-git() { command git "$@" 2>/dev/null || true; } # a release's archive has no history
+git() { command git "$@" 2>/dev/null || true; } # the archive of a release has no git history
 case $lock in serve) tags="$version latest" ;; *) tags="$version-$lock $lock" ;; esac
 set --
 for tag in $tags; do set -- "$@" --tag "$IMAGE:$tag"; done
-# OCI's own format has no health check.
+# The OCI image format has no health check, so podman must use Docker's.
 case $ENGINE in *podman) set -- "$@" --format docker ;; esac
-# shellcheck disable=SC2086 # several options
+# shellcheck disable=SC2086 # IMAGE_OPTIONS may hold several options
 "$ENGINE" build ${IMAGE_OPTIONS:-} "$@" --file "$bento/src/Containerfile" --build-arg LOCK="$lock" \
     --build-arg VERSION="$version" --build-arg REVISION="$(git rev-parse HEAD)" \
     --build-arg CREATED="$(git log -1 --format=%cI)" "$bento"

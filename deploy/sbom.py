@@ -1,8 +1,8 @@
-"""Prints what an image holds as CycloneDX: the packages of an environment, and the models with their files' sha256.
+"""Print a CycloneDX SBOM: the packages of an environment, and the models with the sha256 of their files.
 
     python deploy/sbom.py PYTHON MODELS
 
-PYTHON is the environment's interpreter, MODELS the model repository beside it. Needs cyclonedx-bom.
+PYTHON is the interpreter of the environment, MODELS is the model repository. Needs the package cyclonedx-bom.
 """
 
 import json
@@ -24,7 +24,7 @@ def main(python: str, models: str) -> None:
 
 
 def model(path: Path) -> dict[str, Any]:
-    """A model as a component whose parts are its files."""
+    """Return the component of a model, with its files as nested components."""
     document = json.loads(path.read_text())
     files = [
         {

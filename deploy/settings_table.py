@@ -1,4 +1,4 @@
-"""Writes the table of settings into docs/deployment.md, from the fields of `serving.api.settings.Settings`.
+"""Write the table of settings into docs/deployment.md, from the fields of `serving.api.settings.Settings`.
 
 python -m deploy.settings_table
 """
@@ -9,15 +9,15 @@ from serving.api.settings import PREFIX, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "deployment.md"
 BEGIN, END = "<!-- settings: make docs -->", "<!-- end of settings -->"
-OTHERS = {  # variables that libraries read
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces go; none are made unless it, or ..._TRACES_ENDPOINT, is set",
-    "PROMETHEUS_MULTIPROC_DIR": "where several processes share their metrics; the server sets it for its workers",
-    "FORWARDED_ALLOW_IPS": "proxies whose `X-Forwarded-For` is trusted; 127.0.0.1",
+OTHERS = {  # variables that are read by libraries
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "endpoint for traces; without it or `..._TRACES_ENDPOINT`, no traces are made",
+    "PROMETHEUS_MULTIPROC_DIR": "folder for the metrics of several processes; the server sets it for its workers",
+    "FORWARDED_ALLOW_IPS": "proxies whose `X-Forwarded-For` is trusted; 127.0.0.1 unless set",
 }
 
 
 def table() -> str:
-    """Return the table in Markdown."""
+    """Return the table as Markdown."""
     rows = []
     for name, field in Settings.model_fields.items():
         known = name not in ("models", "api_keys_file") and field.default not in (None, ())
@@ -30,6 +30,7 @@ def table() -> str:
 
 
 def page_with(table: str) -> str:
+    """Return docs/deployment.md with `table` in place of its current table."""
     before, rest = PAGE.read_text().split(BEGIN)
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 

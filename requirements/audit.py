@@ -1,9 +1,9 @@
-"""Asks a service of advisories about everything that a server installs, and says so where none answers.
+"""Look up every package of a server in an advisory service, and report packages that could not be looked up.
 
     python requirements/audit.py [options of pip-audit]
 
-Exit code 0: all of it was looked up, and nothing is known. 1: there are advisories. 2: not all of it was looked up.
-pip-audit itself calls what it could not look up a success.
+Exit code 0: all packages were looked up and have no known advisory. 1: there are advisories. 2: some packages were not
+looked up. pip-audit itself exits with 0 in that case.
 """
 
 import json
@@ -21,13 +21,13 @@ def main(options: list[str]) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
-        reason = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        reason = (done.stderr.strip() or "pip-audit printed no error").splitlines()[-1]
         print(f"No advisory service answered, so nothing was audited: {reason}")
         return 2
     found = [(package, advisory) for package in packages for advisory in package.get("vulns", ())]
     for package, advisory in found:
-        mended = ", ".join(advisory["fix_versions"]) or "no version yet"
-        print(f"{package['name']} {package['version']}: {advisory['id']}, mended in {mended}")
+        fixed = ", ".join(advisory["fix_versions"]) or "no version yet"
+        print(f"{package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}")
     missed = [package["name"] for package in packages if "skip_reason" in package]
     if len(missed) == len(packages):
         print(f"No advisory service answered, so nothing was audited: {packages[0]['skip_reason']}")

@@ -1,19 +1,20 @@
 #!/bin/sh
-# Installs what requirements/NAME.txt locks into .venv; does nothing when that is what .venv was last given:
+# Install the packages of requirements/NAME.txt into .venv. Do nothing if .venv has them already:
 #
 #     requirements/install.sh NAME
 set -eu
 cd "$(dirname "$0")/.."
 lock=requirements/$1.txt
-installed=.venv/installed.txt # a copy of the lock that was installed last
+installed=.venv/installed.txt # copy of the lock file that was installed last
 
-# dev.txt pins all that the other locks pin, at the same versions, so where it is installed they ask for nothing more.
+# dev.txt holds all packages of the other lock files at the same versions. If it is installed, nothing is missing.
 if [ -x .venv/bin/python ] && { cmp -s "$lock" "$installed" || cmp -s requirements/dev.txt "$installed"; }; then
     exit 0
 fi
 
-# The uv on PATH if it runs; else a private one, which leaves the system's packages alone (and so works where they are
-# "externally managed"). `pip --target` needs pip, `-m venv` needs ensurepip: distributions leave out the one or the other.
+# Use the uv on PATH if it runs. Otherwise install a private one into .uv, which does not change the packages of the
+# system (and works if they are "externally managed"). `pip --target` needs pip and `-m venv` needs ensurepip; a
+# distribution may lack one of the two.
 uv=uv
 if ! uv --version >/dev/null 2>&1; then
     uv=.uv/bin/uv
@@ -22,7 +23,7 @@ if ! uv --version >/dev/null 2>&1; then
         rm -rf .uv
         python3 -m pip install --quiet --target .uv uv ||
             { rm -rf .uv && python3 -m venv .uv && .uv/bin/python -m pip install --quiet uv; } ||
-            { echo "make: uv is missing and pip could not install it; see https://docs.astral.sh/uv" >&2 && exit 1; }
+            { echo "make: uv is missing and pip could not install it; install it as in https://docs.astral.sh/uv" >&2 && exit 1; }
     fi
 fi
 
@@ -33,6 +34,6 @@ fi
 
 echo "Installing $lock into .venv/"
 rm -f "$installed"
-# Compiled now, or each start of the server would compile afresh where PYTHONDONTWRITEBYTECODE is set.
+# Compile to bytecode now. Otherwise every server start would compile again if PYTHONDONTWRITEBYTECODE is set.
 $uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode --requirement "$lock"
 cp "$lock" "$installed"

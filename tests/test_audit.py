@@ -75,12 +75,12 @@ def test_every_package_of_the_lock_is_asked_about(tmp_path: Path):
     assert (code, said) == (0, f"{len(asked)} packages of serve.txt were audited; no advisory is known.\n")
 
 
-def test_an_advisory_is_named_with_the_version_that_mends_it(tmp_path: Path):
+def test_an_advisory_is_printed_with_the_fixed_version(tmp_path: Path):
     with service({"pillow"}) as (url, _):
         code, said = audit(url, tmp_path)
     (line,) = said.splitlines()
     assert code == 1
-    assert line.startswith("pillow ") and line.endswith(": PYSEC-2030-1, mended in 9999.1")
+    assert line.startswith("pillow ") and line.endswith(": PYSEC-2030-1, fixed in 9999.1")
 
 
 def test_a_service_that_does_not_answer_is_no_success(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The benchmark of training compares like with like, and prints what it promises."""
+"""Training benchmark: both loops have equal networks, losses and data, and the table holds the measured values."""
 
 import contextlib
 import dataclasses
@@ -40,8 +40,8 @@ DISCRIMINATOR = [196 * 16 * 1 * 64, 49 * 16 * 64 * 128, 49 * 128 * 1]
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a short run prints, and what it writes as JSON."""
-    out = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    """Output of a short run: the printed text and the JSON document."""
+    out = tmp_path_factory.mktemp("benchmark") / "results.json"
     threads = torch.get_num_threads()
     with contextlib.redirect_stdout(io.StringIO()) as text:
         arguments = ["--device=cpu", "--threads=1", "--workers=1", f"--data={DATA}", f"--json={out}"]
@@ -50,39 +50,39 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
     torch.set_num_threads(threads)
 
 
-def test_a_run_prints_every_figure_of_both_loops(printed: tuple[str, dict[str, Any]]):
-    text, figures = printed
+def test_a_run_prints_every_metric_of_both_loops(printed: tuple[str, dict[str, Any]]):
+    text, results = printed
     assert "64 base channels, batch 64" in text and ", 1 thread, torch" in text
     head, rule, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert len(head) == len(rule) == len(plain) == len(ours) == 7
     assert plain[0] == "plain, float32, 1 worker" and ours[0] == f"ours, {precision_on(CPU, 'bfloat16')}"
     assert plain[2] == "1" and plain[4] == "1.00"
     for which, loop in (("plain", plain), ("ours", ours)):
-        rates = sorted(figures[which]["images_per_second"])
+        rates = sorted(results[which]["images_per_second"])
         assert len(rates) == 2 and rates[0] > 0
         assert loop[1] == f"{sum(rates) / 2:,.0f} ({rates[0]:,.0f} to {rates[1]:,.0f})"
-        assert loop[3] == f"{figures[which]['peak_memory'] / 1e6:,.0f} MB"
-        assert 100e6 < figures[which]["peak_memory"] < 20e9  # torch alone is more than the one
-    assert figures["ours"]["peak_memory"] <= 1.2 * figures["plain"]["peak_memory"]
-    assert figures["ratios"] == pytest.approx(
-        [b / a for a, b in zip(*(figures[which]["images_per_second"] for which in ("plain", "ours")), strict=True)]
+        assert loop[3] == f"{results[which]['peak_memory'] / 1e6:,.0f} MB"
+        assert 100e6 < results[which]["peak_memory"] < 20e9  # torch alone needs more than 100 MB
+    assert results["ours"]["peak_memory"] <= 1.2 * results["plain"]["peak_memory"]
+    assert results["ratios"] == pytest.approx(
+        [b / a for a, b in zip(*(results[which]["images_per_second"] for which in ("plain", "ours")), strict=True)]
     )
-    for rates in figures["matrix_rates"].values():
+    for rates in results["matrix_rates"].values():
         assert len(rates) == 2 and all(1e8 < rate < 1e14 for rate in rates)
 
 
-def test_the_matrix_rate_share_is_operations_done_by_possible(printed: tuple[str, dict[str, Any]]):
-    text, figures = printed
+def test_the_share_of_the_matrix_rate_is_flops_over_peak(printed: tuple[str, dict[str, Any]]):
+    text, results = printed
     *_, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    for cells, loop in ((plain, figures["plain"]), (ours, figures["ours"])):
-        possible = sum(figures["matrix_rates"][loop["precision"]]) / 2
+    for cells, loop in ((plain, results["plain"]), (ours, results["ours"])):
+        possible = sum(results["matrix_rates"][loop["precision"]]) / 2
         done = sum(loop["images_per_second"]) / 2 * loop["facts"]["flops_per_image"]
         assert cells[6] == f"{done / possible:.0%} of {possible / 1e12:.3g} TFLOP/s"
 
 
 def test_both_loops_have_the_same_networks_and_batch(printed: tuple[str, dict[str, Any]]):
-    _, figures = printed
-    plain, ours = ({**figures[which]["facts"], "flops_per_image": None} for which in ("plain", "ours"))
+    _, results = printed
+    plain, ours = ({**results[which]["facts"], "flops_per_image": None} for which in ("plain", "ours"))
     assert plain == ours
     recipe = benchmark.recipe_of("dcgan-28")
     assert isinstance(recipe.network, dcgan.Config)
@@ -92,14 +92,14 @@ def test_both_loops_have_the_same_networks_and_batch(printed: tuple[str, dict[st
     assert plain["batch"] == 64
 
 
-def test_the_multiply_adds_are_those_of_the_layers(printed: tuple[str, dict[str, Any]]):
-    """A backward pass costs a forward pass for the weights and one for the inputs, where they need a gradient."""
-    _, figures = printed
+def test_the_multiply_adds_match_the_layers(printed: tuple[str, dict[str, Any]]):
+    """A backward pass costs one forward pass for the weights and one for the inputs that need a gradient."""
+    _, results = printed
     generator, discriminator = sum(GENERATOR), sum(DISCRIMINATOR)
     plain = 3 * generator - GENERATOR[0] + 2 * (3 * discriminator - DISCRIMINATOR[0]) + 3 * discriminator
-    assert figures["plain"]["facts"]["flops_per_image"] == 2 * plain
-    # Ours has no gradients of the discriminator's weights in the generator's step, and may draw its pictures twice.
-    assert plain - discriminator <= figures["ours"]["facts"]["flops_per_image"] / 2 <= plain - discriminator + generator
+    assert results["plain"]["facts"]["flops_per_image"] == 2 * plain
+    # The trainer computes no discriminator gradients in the generator step, and may generate its images twice.
+    assert plain - discriminator <= results["ours"]["facts"]["flops_per_image"] / 2 <= plain - discriminator + generator
 
 
 def small(recipe: Recipe) -> Recipe:
@@ -108,15 +108,15 @@ def small(recipe: Recipe) -> Recipe:
 
 
 def test_both_loops_minimise_the_same_losses_step_after_step(monkeypatch: pytest.MonkeyPatch):
-    """From the same weights, on the same pictures and latents, in float32."""
+    """Start from the same weights and use the same images and latents in float32."""
     recipe = small(benchmark.recipe_of("dcgan-28"))
     trainer = Trainer(recipe, loaders.load("mnist", DATA, 28), CPU)
     plain = PlainLoop(recipe, DATA, CPU, workers=0)
     for ours, theirs in ((trainer.generator, plain.generator), (trainer.discriminator, plain.discriminator)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
-    pictures = to_unit(trainer.images)
-    plain.batches = iter([pictures[trainer.sampler.batch(i * 64, 64)] for i in range(3)])
+    images = to_unit(trainer.images)
+    plain.batches = iter([images[trainer.sampler.batch(i * 64, 64)] for i in range(3)])
     z = torch.randn(64, recipe.network.latent_size)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: z)
     losses = []
@@ -125,11 +125,11 @@ def test_both_loops_minimise_the_same_losses_step_after_step(monkeypatch: pytest
         for name in ("discriminator_loss", "generator_loss", "real_probability", "fake_probability"):
             assert ours[name].item() == pytest.approx(theirs[name], rel=2e-3), name
         losses.append(theirs["discriminator_loss"])
-    assert losses[0] == pytest.approx(2 * math.log(2), rel=0.1)  # of a discriminator that knows nothing
+    assert losses[0] == pytest.approx(2 * math.log(2), rel=0.1)  # loss of an untrained discriminator
     assert losses[0] > losses[1] > losses[2]
 
 
-def test_the_tutorials_pictures_are_ours():
+def test_both_loops_train_on_the_same_images():
     recipe = small(benchmark.recipe_of("dcgan-28"))
     ours = to_unit(loaders.load("mnist", DATA, 28).images)
     theirs = PlainLoop(recipe, DATA, CPU, workers=0).loader.dataset
@@ -139,7 +139,7 @@ def test_the_tutorials_pictures_are_ours():
 
 @pytest.fixture
 def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process with 64 MB of its own that forks a child; the child writes all of it anew after a line of input."""
+    """Process with 64 MB of data and a forked child. After a line of input the child overwrites all of the data."""
     megabytes = 64
     code = (
         f"import os\nx = bytearray(b'1') * ({megabytes} << 20)\nread, write = os.pipe()\n"
@@ -154,7 +154,7 @@ def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
     process.communicate()
 
 
-def test_shared_memory_is_counted_once_and_private_each_time(
+def test_shared_memory_counts_once_and_private_memory_each_time(
     family: tuple[subprocess.Popen[str], int],
 ):
     process, megabytes = family

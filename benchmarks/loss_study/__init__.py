@@ -1,1 +1,1 @@
-"""Every loss and stabiliser on two tasks of which all modes are known: `python -m benchmarks.loss_study`."""
+"""Ablation of all losses and stabilisers on two tasks whose modes are all known: `python -m benchmarks.loss_study`."""

@@ -1,4 +1,4 @@
-"""Command line of the loss study: trains the missing runs, then writes the table and the images."""
+"""Command line of the loss study: train the missing runs, then write the table and the plots."""
 
 import argparse
 import sys
@@ -24,16 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, default=Path("data"), help="data folder, with mnist-judge.onnx (%(default)s)"
     )
-    parser.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"])
+    parser.add_argument("--tasks", nargs="+", choices=["ring", "stacked"], default=["ring", "stacked"], help="(both)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="SETTING", help="train these settings only")
-    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="train for seconds only, as a smoke test")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel processes, each with one thread (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="smoke test: train each run for a few seconds only")
     args = parser.parse_args(arguments)
     try:
         for name in ("seeds", "jobs"):
             if getattr(args, name) < 1:
-                raise TrainingError(f"`--{name}` (={getattr(args, name)}) must be at least 1.")
+                raise TrainingError(f"`--{name}` is {getattr(args, name)}; it must be at least 1.")
         planned = losses.runs(args.tasks, args.seeds, args.only, args.quick)
         results = losses.study(args.out, args.data, planned, args.jobs)
     except TrainingError as error:
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write(out: Path, planned: Sequence[Run], results: Sequence[Result]) -> list[Path]:
-    """`table.md` and the pictures of a study's results, into its folder -> what was written."""
+    """Write `table.md` and the plots of the results into the folder `out`. Return the paths of the files."""
     written = [out / TABLE]
     tables = []
     for task in dict.fromkeys(run.task for run in planned):
@@ -63,9 +63,9 @@ def _draw_ring(
     out: Path, results: Sequence[Result], settings: Sequence[Setting], samples: dict[str, np.ndarray]
 ) -> list[Path]:
     paths = [out / "ring.png", out / "ring-measures.png"]
-    measures = {"modes": "modes of 8", "quality": "share of high quality", "kl": "KL from even shares, nats"}
+    metrics = {"modes": "modes of 8", "quality": "share of high-quality samples", "kl": "KL from uniform, nats"}
     plots.ring_panels(samples, settings, paths[0])
-    plots.bars(results, settings, measures, paths[1])
+    plots.bars(results, settings, metrics, paths[1])
     if unrolled := [setting for setting in settings if setting.name in UNROLLED]:
         paths.append(out / "unrolling.png")
         plots.ring_over_time(samples, unrolled, paths[-1])
@@ -76,8 +76,8 @@ def _draw_stacked(
     out: Path, results: Sequence[Result], settings: Sequence[Setting], samples: dict[str, np.ndarray]
 ) -> list[Path]:
     paths = [out / "stacked.png", out / "stacked-pictures.png"]
-    plots.bars(results, settings, {"modes": "modes of 1,000", "kl": "KL from even shares, nats"}, paths[0])
-    plots.picture_panels(samples, settings, paths[1])
+    plots.bars(results, settings, {"modes": "modes of 1,000", "kl": "KL from uniform, nats"}, paths[0])
+    plots.image_panels(samples, settings, paths[1])
     return paths
 
 

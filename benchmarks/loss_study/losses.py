@@ -1,7 +1,7 @@
-"""The runs of the loss study: each trains a setting on a task whose modes are all known.
+"""Runs of the loss study. Each run trains one setting on a task whose modes are all known.
 
-Each (setting, task, seed) is a run of the trainer that trains models. What it measured is one line of `results.jsonl`
-in the study's folder, written when the run is done; a study that was stopped goes on with those that are missing.
+A run is a (task, setting, seed) and uses the same Trainer as the published models. When it ends, its metrics are
+appended to `results.jsonl` in the folder of the study. A study that was interrupted resumes with the missing runs.
 """
 
 import hashlib
@@ -38,25 +38,25 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """A data set of which all modes are known, and how a generator of it is measured."""
+    """Dataset whose modes are all known, and the evaluation of a generator on it."""
 
     settings: tuple[Setting, ...]
-    base: str  # the recipe that the settings override
-    quick: tuple[str, ...]  # overrides for a run of seconds
-    dataset: Callable[[Path], Dataset]  # of the data folder
-    look: Callable[[Trainer, Path, int], tuple[dict[str, float], np.ndarray]]
-    samples: int  # that are measured at a look
-    looks: int  # in a run, at even distances, the last at its end
+    base: str  # recipe that the settings override
+    quick: tuple[str, ...]  # overrides for a run of a few seconds
+    dataset: Callable[[Path], Dataset]  # takes the data folder
+    evaluate: Callable[[Trainer, Path, int], tuple[dict[str, float], np.ndarray]]
+    samples: int  # in each evaluation
+    evaluations: int  # in a run, evenly spaced; the last one is at the end
 
 
 TASKS = {
-    "ring": Task(RING, "ring.toml", ("total_kimg=2.56",), ring.dataset, ring.look, ring.SAMPLES, 5),
+    "ring": Task(RING, "ring.toml", ("total_kimg=2.56",), ring.dataset, ring.evaluate, ring.SAMPLES, 5),
     "stacked": Task(
         STACKED,
         "stacked.toml",
         ("total_kimg=0.128", "optimizer.batch=16", "network.base_channels=8"),
         stacked.dataset,
-        stacked.look,
+        stacked.evaluate,
         stacked.SAMPLES,
         1,
     ),
@@ -79,19 +79,19 @@ class Run(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Another one if what the setting or its task's recipe says is changed; not if recipes gain a field."""
-        said = repr((tomllib.loads((FOLDER / TASKS[self.task].base).read_text()), self.overrides))
-        return f"{self.task}-{self.setting.name}-{self.seed}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        """Id that changes with the overrides or the recipe file, but not if recipes gain a field."""
+        content = repr((tomllib.loads((FOLDER / TASKS[self.task].base).read_text()), self.overrides))
+        return f"{self.task}-{self.setting.name}-{self.seed}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def samples(self, out: Path) -> Path:
         return out / "samples" / f"{self.id}.npy"
 
 
 def runs(tasks: list[str], seeds: int, only: list[str] | None, quick: bool) -> list[Run]:
-    """What a study consists of, all of one seed before the next. Raises TrainingError for an unknown setting."""
+    """Return the runs of a study, ordered by seed. Raises TrainingError for an unknown setting."""
     known = {setting.name for task in tasks for setting in TASKS[task].settings}
     if unknown := sorted(set(only or ()) - known):
-        raise TrainingError(f"`--only` (={unknown[0]!r}) must be among {', '.join(sorted(known))}.")
+        raise TrainingError(f"`--only` is {unknown[0]!r}; it must be one of {', '.join(sorted(known))}.")
     return [
         Run(task, setting, seed, quick)
         for seed, task in itertools.product(range(seeds), tasks)
@@ -101,12 +101,12 @@ def runs(tasks: list[str], seeds: int, only: list[str] | None, quick: bool) -> l
 
 
 def study(out: Path, data: Path, planned: list[Run], jobs: int) -> list[Result]:
-    """Trains and measures what `out` does not hold yet -> the results of all that is planned."""
+    """Train and evaluate the runs whose results are not in `out` yet. Return the results of all planned runs."""
     (out / "samples").mkdir(parents=True, exist_ok=True)
     known = {result["id"]: result for result in load(out)}
     missing = [run for run in planned if run.id not in known]
     if missing:
-        print(f"{out}: {len(planned) - len(missing)} of {len(planned)} runs are there", flush=True)
+        print(f"{out}: {len(planned) - len(missing)} of {len(planned)} runs have results already", flush=True)
     start = time.monotonic()
     for done, result in enumerate(_trained(missing, out, data, jobs), 1):
         known[result["id"]] = result
@@ -118,15 +118,15 @@ def study(out: Path, data: Path, planned: list[Run], jobs: int) -> list[Result]:
 
 
 def load(out: Path) -> list[Result]:
-    """All results in a study's folder, those of settings as they once were too."""
+    """Return all results in the folder of a study, including those of older versions of the settings."""
     path = out / RESULTS
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def describe(result: Result) -> str:
-    """One line, for whoever waits."""
-    measures = {} if result["diverged"] else result["looks"][-1]
-    values = ", ".join(f"{name} {value:.3g}" for name, value in measures.items()) or "diverged"
+    """Return the result as one line of progress output."""
+    metrics = {} if result["diverged"] else result["looks"][-1]
+    values = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items()) or "diverged"
     return f"{result['task']} {result['setting']} seed {result['seed']}: {values}, {result['seconds']:.0f} s"
 
 
@@ -140,7 +140,7 @@ def _trained(missing: list[Run], out: Path, data: Path, jobs: int) -> Iterator[R
 
 
 def train(run: Run, out: Path, data: Path) -> Result:
-    """One run on one thread; keeps samples of its looks. `seconds` are the processor's, without the looks."""
+    """Train one run on one thread and save the samples of its evaluations. `seconds` is the CPU time of training."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -153,19 +153,19 @@ def _train(run: Run, out: Path, data: Path) -> Result:
     task, chosen = TASKS[run.task], run.recipe
     samples = QUICK_SAMPLES if run.quick else task.samples
     job = Trainer(chosen, task.dataset(data), torch.device("cpu"))
-    looks: list[dict[str, float]] = []
+    evaluations: list[dict[str, float]] = []
     kept: list[np.ndarray] = []
     seconds, diverged = 0.0, False
     statistics: dict[str, torch.Tensor] = {}
     try:
-        for part in range(1, task.looks + 1):
+        for part in range(1, task.evaluations + 1):
             start = time.process_time()
-            while job.kimg < chosen.total_kimg * part / task.looks:
+            while job.kimg < chosen.total_kimg * part / task.evaluations:
                 statistics = job.step()
             seconds += time.process_time() - start
             check_finite(job, {name: value.item() for name, value in statistics.items()})
-            values, points = task.look(job, data, samples)
-            looks.append({"kimg": job.kimg, **values})
+            values, points = task.evaluate(job, data, samples)
+            evaluations.append({"kimg": job.kimg, **values})
             kept.append(points)
     except TrainingDiverged:
         diverged = True
@@ -175,7 +175,7 @@ def _train(run: Run, out: Path, data: Path) -> Result:
         "task": run.task,
         "setting": run.setting.name,
         "seed": run.seed,
-        "looks": looks,
+        "looks": evaluations,
         "diverged": diverged,
         "seconds": seconds,
         "cores": os.cpu_count(),

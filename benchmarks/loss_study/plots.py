@@ -1,4 +1,4 @@
-"""The study's pictures. matplotlib is imported where it is needed: training does without it."""
+"""Plots of the loss study. matplotlib is imported only where it is needed, because training does not install it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 COLUMNS = 6
-LIMIT = 1.0  # of both axes of a ring
+LIMIT = 1.0  # of both axes of a ring panel
 SAMPLE, MODE, BAR = "#1f6f8b", "#d1495b", "#9cc5d3"
 DPI = 110
 
 
 def ring_panels(samples: dict[str, np.ndarray], settings: Sequence[Setting], path: Path) -> None:
-    """One panel a setting: its last samples over the true modes. samples[name]: (looks, n, 2)."""
+    """Draw one panel for each setting: its last samples over the true modes. samples[name]: (evaluations, n, 2)."""
     rows = -(-len(settings) // COLUMNS)
     figure, axes = _grid(rows, COLUMNS, size=1.9)
     for ax, setting in zip(axes.flat, settings, strict=False):
@@ -35,23 +35,26 @@ def ring_panels(samples: dict[str, np.ndarray], settings: Sequence[Setting], pat
 
 
 def ring_over_time(samples: dict[str, np.ndarray], settings: Sequence[Setting], path: Path) -> None:
-    """One row a setting, one column a look, as in Metz et al. 2017, figure 2. samples[name]: (looks, n, 2)."""
-    looks = max(len(samples[setting.name]) for setting in settings)
-    figure, axes = _grid(len(settings), looks, size=1.7)
+    """Draw one row for each setting and one column for each evaluation, as in Metz et al. 2017, figure 2.
+
+    samples[name]: (evaluations, n, 2).
+    """
+    evaluations = max(len(samples[setting.name]) for setting in settings)
+    figure, axes = _grid(len(settings), evaluations, size=1.7)
     for row, setting in zip(axes, settings, strict=True):
         for ax, points in zip(row, samples[setting.name], strict=False):
             _ring(ax, points)
         row[0].set_ylabel(setting.title, fontsize=8)
     for k, ax in enumerate(axes[0], 1):
-        ax.set_title(f"{k}/{looks} of the run", fontsize=8)
+        ax.set_title(f"{k}/{evaluations} of the run", fontsize=8)
     figure.savefig(path, dpi=DPI)
 
 
-def bars(results: Sequence[Result], settings: Sequence[Setting], measures: dict[str, str], path: Path) -> None:
-    """A bar a setting for each measure {name: title}, the mean over the seeds, each seed a dot."""
-    figure, axes = _figure(1, len(measures), 4.2 * len(measures), 0.27 * len(settings) + 0.9, sharey=True)
+def bars(results: Sequence[Result], settings: Sequence[Setting], metrics: dict[str, str], path: Path) -> None:
+    """Draw one bar chart for each metric {name: title}: a bar is the mean over the seeds, a dot is one seed."""
+    figure, axes = _figure(1, len(metrics), 4.2 * len(metrics), 0.27 * len(settings) + 0.9, sharey=True)
     places = np.arange(len(settings))
-    for ax, (name, title) in zip(axes[0], measures.items(), strict=True):
+    for ax, (name, title) in zip(axes[0], metrics.items(), strict=True):
         for place, setting in zip(places, settings, strict=True):
             values = [r["looks"][-1][name] for r in results if r["setting"] == setting.name and not r["diverged"]]
             if values:
@@ -66,16 +69,16 @@ def bars(results: Sequence[Result], settings: Sequence[Setting], measures: dict[
     figure.savefig(path, dpi=DPI)
 
 
-def picture_panels(samples: dict[str, np.ndarray], settings: Sequence[Setting], path: Path) -> None:
-    """One panel a setting: its last pictures, 4 x 4. samples[name]: (looks, 16, 28, 28, 3) uint8."""
+def image_panels(samples: dict[str, np.ndarray], settings: Sequence[Setting], path: Path) -> None:
+    """Draw one panel for each setting: its last 4 x 4 images. samples[name]: (evaluations, 16, 28, 28, 3) uint8."""
     rows = -(-len(settings) // COLUMNS)
     figure, axes = _grid(rows, COLUMNS, size=2.0)
     side = int(stacked.KEPT**0.5)
     for ax, setting in zip(axes.flat, settings, strict=False):
-        pictures = samples[setting.name]
-        if len(pictures):
-            n, height, width, channels = pictures[-1].shape
-            tiles = pictures[-1].reshape(side, n // side, height, width, channels).swapaxes(1, 2)
+        images = samples[setting.name]
+        if len(images):
+            n, height, width, channels = images[-1].shape
+            tiles = images[-1].reshape(side, n // side, height, width, channels).swapaxes(1, 2)
             ax.imshow(tiles.reshape(side * height, -1, channels), interpolation="nearest")
         ax.set_title(setting.title, fontsize=8)
     for ax in list(axes.flat)[len(settings) :]:
@@ -101,7 +104,7 @@ def _grid(rows: int, columns: int, size: float) -> tuple["Figure", Any]:
 
 
 def _figure(rows: int, columns: int, width: float, height: float, sharey: bool = False) -> tuple["Figure", Any]:
-    """Without pyplot, which would choose a display and keep every figure."""
+    """Return a figure and its axes without pyplot, which would choose a display and keep every figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="tight")

@@ -1,6 +1,7 @@
-"""The ring of 8 Gaussians (Metz et al. 2017, section 3.1): its points, and what is measured of generated ones.
+"""Ring of 8 Gaussians (Metz et al. 2017, section 3.1): the dataset and its metrics.
 
-There the radius is 2 and the standard deviation 0.02; here all is 0.4 times that, so that it lies in [-1, 1].
+In the paper the radius is 2 and the standard deviation is 0.02. Here both are multiplied by 0.4, so that the points are
+in [-1, 1].
 """
 
 import functools
@@ -18,24 +19,24 @@ from training.loop.trainer import Trainer
 MODES = 8
 RADIUS = 0.8
 STD = 0.008
-COUNT = 100_000  # points to train on
+COUNT = 100_000  # training points
 
-SAMPLES = 2500  # that are measured, as in Srivastava et al. 2017 (VEEGAN)
-# High-quality samples that make a mode found; an even share is 312. One, as in VEEGAN, is what noise finds: of 2500
-# samples uniform over [-1, 1]^2 about one lies within 3 standard deviations of each centre.
+SAMPLES = 2500  # in each evaluation, as in Srivastava et al. 2017 (VEEGAN)
+# A mode counts as found from this number of high-quality samples on; a uniform share is 312. VEEGAN needs one, but
+# uniform noise reaches that too: of 2500 samples in [-1, 1]^2 about one is within 3 standard deviations of each centre.
 FOUND = 20
-KEPT = 1000  # that are kept for the pictures
+KEPT = 1000  # samples saved for the plots
 
 
 def centres() -> Tensor:
-    """(8, 2)"""
+    """Return the centres of the modes, (8, 2)."""
     angles = torch.arange(MODES) * (2 * math.pi / MODES)
     return RADIUS * torch.stack([angles.cos(), angles.sin()], dim=1)
 
 
 @functools.cache
 def dataset(_: Path) -> Dataset:
-    """Points of the ring as pictures, (N, 2, 1, 1) float32; the same ones always."""
+    """Return the points of the ring as images, (N, 2, 1, 1) float32. They are the same on every call."""
     source = torch.Generator().manual_seed(0)
     modes = torch.randint(MODES, (COUNT,), generator=source)
     points = centres()[modes] + STD * torch.randn(COUNT, 2, generator=source)
@@ -44,11 +45,12 @@ def dataset(_: Path) -> Dataset:
 
 
 def measure(points: Tensor) -> dict[str, float]:
-    """points (N, 2) -> modes found, share of high-quality samples, and how evenly the modes are hit.
+    """Return the modes found, the share of high-quality samples, and the KL divergence (nats) of points (N, 2).
 
-    A sample is of high quality within 3 standard deviations of its nearest centre; a mode is found where FOUND of 2500
-    samples, or that share of N, are of high quality and nearest to it; KL is that of all samples' nearest modes from
-    even ones (Srivastava et al. 2017, section 4.1; Lin et al. 2018, section 4.1), in nats.
+    A sample is of high quality within 3 standard deviations of its nearest centre. A mode is found if FOUND of 2500
+    samples, or that share of N, are of high quality and nearest to it. The KL divergence is between the distribution of
+    all samples over their nearest modes and the uniform one (Srivastava et al. 2017, section 4.1; Lin et al. 2018,
+    section 4.1).
     """
     distance, nearest = torch.cdist(points, centres()).min(dim=1)
     good = distance < 3 * STD
@@ -61,8 +63,8 @@ def measure(points: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def look(job: Trainer, _: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
-    """Measures of the generator as it is, and of its average -> measures, points of the generator (n, 2)."""
+def evaluate(job: Trainer, _: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
+    """Return the metrics of the generator and of its moving average, and points of the generator (n, 2)."""
     z = torch.randn(samples, job.recipe.network.latent_size, generator=torch.Generator().manual_seed(0))
     points = job.generator(z).flatten(1)
     averaged = measure(job.average(z).flatten(1))

@@ -1,21 +1,21 @@
-"""What the study compares: each setting is a few overrides of its task's recipe, as a user would type them."""
+"""Settings of the study. Each one is a few overrides of the recipe of its task, as on the command line."""
 
 from typing import NamedTuple
 
 
 class Setting(NamedTuple):
     name: str  # on the command line and in the results
-    title: str  # in the table and the pictures
-    overrides: tuple[str, ...] = ()  # of the task's recipe
+    title: str  # in the table and the plots
+    overrides: tuple[str, ...] = ()  # of the recipe of the task
 
 
 CRITIC = ("optimizer.discriminator_steps=5", "optimizer.beta1=0.0", "optimizer.beta2=0.9")  # Gulrajani et al. 2017
-# A critic takes 5 batches a step of the generator, which in the same kimg would have a fifth of the others' steps;
-# with so many it has 3 fifths of them on the ring, and half of them on stacked MNIST.
+# A critic takes 5 batches for each step of the generator. In the same kimg the generator would have 1/5 of the steps of
+# the other settings. With these kimg it has 3/5 of them on the ring and 1/2 on stacked MNIST.
 LONGER_RING = ("total_kimg=1152",)
 LONGER_STACKED = ("total_kimg=120",)
 PENALIZED = ("optimizer.beta1=0.0", "optimizer.beta2=0.99")  # Huang et al. 2024
-# Metz et al. 2017 train the generator 10 times as fast, and for more steps of both than there is time for here.
+# Metz et al. 2017 also use a 10 times higher learning rate for the generator. They train for more steps.
 SLOW_DISCRIMINATOR = ("optimizer.discriminator_lr=3e-4", "total_kimg=192")
 
 RING = (

@@ -1,4 +1,4 @@
-"""Stacked MNIST (Metz et al. 2017, section 3.3.1): three digits as the planes of a picture, so 1,000 modes."""
+"""Stacked MNIST (Metz et al. 2017, section 3.3.1): three digits are the channels of an image, so 1,000 modes."""
 
 import functools
 from pathlib import Path
@@ -13,10 +13,10 @@ from training.evaluation import digit_classifier, modes
 from training.loop.trainer import Trainer
 
 MODES = 1000
-JUDGE = "mnist-judge.onnx"  # in the data folder
-SAMPLES = 10_000  # Metz et al. read 26,000; of 10,000 real ones the judge reads 1,000 modes and a KL of 0.055
+DIGIT_CLASSIFIER = "mnist-judge.onnx"  # in the data folder
+SAMPLES = 10_000  # 26,000 in Metz et al. On 10,000 real images the classifier finds 1,000 modes and a KL of 0.055
 BATCH = 500
-KEPT = 16  # pictures
+KEPT = 16  # images saved for the plots
 
 
 @functools.cache
@@ -25,15 +25,18 @@ def dataset(folder: Path) -> Dataset:
 
 
 @torch.no_grad()
-def look(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
-    """What the judge reads in pictures of the average -> measures, the first pictures (n, 28, 28, 3) uint8."""
-    read = modes.mode_classifier(folder / JUDGE)
+def evaluate(job: Trainer, folder: Path, samples: int) -> tuple[dict[str, float], np.ndarray]:
+    """Classify images of the moving average of the generator.
+
+    Return the number of modes and the KL divergence (nats), and the first images (n, 28, 28, 3) uint8.
+    """
+    classify = modes.mode_classifier(folder / DIGIT_CLASSIFIER)
     source = torch.Generator().manual_seed(0)
     found_modes, kept = [], np.empty(0)
     for start in range(0, samples, BATCH):
         z = torch.randn(min(BATCH, samples - start), job.recipe.network.latent_size, generator=source)
-        pictures = to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
-        kept = kept if start else pictures[:KEPT]
-        found_modes.append(read(pictures))
+        images = to_uint8(job.average(z)).permute(0, 2, 3, 1).numpy()
+        kept = kept if start else images[:KEPT]
+        found_modes.append(classify(images))
     found, kl = modes.modes_and_kl(np.concatenate(found_modes), MODES)
     return {"modes": found, "kl": kl}, kept

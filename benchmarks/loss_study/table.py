@@ -1,4 +1,4 @@
-"""The study's results as Markdown: a row a setting, each figure the mean over the seeds and its range."""
+"""Results of the study as Markdown: one row for each setting; a cell holds the mean over the seeds and the range."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from benchmarks.loss_study.settings import Setting
 
 Result = dict[str, Any]
 
-COLUMNS = {  # task -> measure at the last look -> (heading, format)
+COLUMNS = {  # task -> metric of the last evaluation -> (heading, format)
     "ring": {
         "modes": ("modes of 8", "{:.1f}"),
         "quality": ("high quality, %", "{:.0f}"),
@@ -23,7 +23,10 @@ PERCENT = {"quality", "average_quality"}
 
 
 def markdown(task: str, results: Sequence[Result], settings: Sequence[Setting]) -> str:
-    """The table of one task. `results` may be of several tasks; what diverged is counted, and not in the means."""
+    """Return the table of one task. `results` may contain other tasks.
+
+    Diverged runs are counted in the title of the setting and left out of the means.
+    """
     columns = COLUMNS[task]
     lines = [
         "| setting | overrides | " + " | ".join(heading for heading, _ in columns.values()) + " | seconds |",

@@ -43,18 +43,20 @@ WARM_UP_SECONDS = 1.0
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS), metavar="NAME", help="(all)")
-    parser.add_argument("--against", metavar="REVISION", help="also measures an older revision of the project")
+    parser.add_argument(
+        "--servers", nargs="+", choices=SERVERS, default=list(SERVERS), metavar="NAME", help="servers to measure (all)"
+    )
+    parser.add_argument("--against", metavar="REVISION", help="also measure an older revision of the project")
     parser.add_argument(
         "--model",
         type=Path,
         default=ROOT / "models" / "dcgan-mnist",
-        help="the model requested; Ganymede also loads its neighbours (%(default)s)",
+        help="model to request; Ganymede also loads the other models in its folder (%(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="writes every value there")
-    parser.add_argument("--chart", type=Path, metavar="PNG", help="draws the throughput there")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each load (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all values to this file")
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="draw the throughput into this file")
     args = parser.parse_args(arguments)
     servers = [SERVERS[name] for name in args.servers]
     for server in servers:
@@ -91,7 +93,7 @@ def checkout(revision: str) -> Iterator[Path]:
         folder = Path(name) / "checkout"
         git = ["git", "-C", str(ROOT), "worktree"]
         if subprocess.run([*git, "add", "--quiet", "--detach", str(folder), revision]).returncode:
-            raise SystemExit(f"`--against {revision}` cannot be checked out; it must be a commit, tag or branch.")
+            raise SystemExit(f"`--against {revision}` cannot be checked out; it must be a commit, a tag or a branch.")
         try:
             yield folder
         finally:
@@ -101,14 +103,15 @@ def checkout(revision: str) -> Iterator[Path]:
 def measure(
     server: Server, runtime: Runtime, model: Path, folder: Path, seconds: float, results: dict[str, list[float]]
 ) -> None:
-    """Start a server, check its images, load it, stop it, and append a value to each metric."""
+    """Start a server, check its images, apply each load, stop the server, and append a value to each metric."""
     port = free_port()
     began = time.perf_counter()
     process = server.start(model, port, folder / "log.txt")
     try:
         while load.request_once(server, model.name, port) is None:
             if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                raise RuntimeError(f"{server.name} does not start:\n{(folder / 'log.txt').read_text()[-4000:]}")
+                log = (folder / "log.txt").read_text()[-4000:]
+                raise RuntimeError(f"{server.name} ended or did not start within {START_SECONDS} s. Its log:\n{log}")
             time.sleep(0.01)
         results["start"].append(time.perf_counter() - began)
         check(server, runtime, model, port)
@@ -138,7 +141,7 @@ def check(server: Server, runtime: Runtime, model: Path, port: int) -> None:
     expected = runtime.synthesize(generation.sample(runtime, n=64, seed=7, start=1000).inputs)
     content = load.request_once(server, model.name, port, 1000)
     assert content is not None, server.name
-    png = content[content.index(b"\x89PNG") :]  # Triton's reply has a header of its own
+    png = content[content.index(b"\x89PNG") :]  # Triton's reply starts with a header
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), expected[0, ..., 0]), server.name
     if server.arrays:
         content = load.request_once(server, model.name, port, 1000, 64)
@@ -155,7 +158,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """Return the first of three free ports: Triton takes as many."""
+    """Return a free port below 60,000. Triton also uses the next two."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Load from wrk, in a process of its own: a closed loop, in which a connection sends a request after each reply."""
+"""Load from wrk, a separate process: a closed loop, in which a connection sends a request after each reply."""
 
 import http.client
 import json
@@ -23,11 +23,11 @@ class Load:
     p50: float  # seconds
     p99: float
     errors: int
-    cpu: float  # CPU cores that wrk itself took
+    cpu: float  # CPU cores that wrk itself used
 
 
 def request(server: Server, model: str, index: int, n: int) -> tuple[str, dict[str, str], str]:
-    """Return path, headers and body of a POST for the `n` images from `index` on."""
+    """Return the path, headers and body of a POST for `n` images from `index` on."""
     if server.triton:
         address = {"name": "address", "shape": [1, 2], "datatype": "UINT64", "data": [7, index]}
         output = {"name": "png", "parameters": {"binary_data": True}}
@@ -55,7 +55,7 @@ def request_once(server: Server, model: str, port: int, index: int = 0, n: int =
 
 
 def post(server: Server, model: str, port: int, folder: Path, *, connections: int, n: int, seconds: float) -> Load:
-    """Run wrk with requests that each ask for new images."""
+    """Run wrk with POST requests, each for new images."""
     path, headers, body = request(server, model, 123456789, n)
     before, after = body.split("123456789")
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
@@ -68,9 +68,10 @@ def post(server: Server, model: str, port: int, folder: Path, *, connections: in
 
 
 def run(port: int, path: str, *, connections: int, seconds: float, script: Path | None = None) -> Load:
+    """Run wrk against `port` of 127.0.0.1 for `seconds`. Raises RuntimeError if wrk fails."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
+        raise SystemExit("wrk is missing; install it with `apt-get install wrk`.")
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
     command += ["-s", str(script)] * bool(script) + [f"http://127.0.0.1:{port}{path}"]
     began = time.perf_counter()

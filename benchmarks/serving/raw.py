@@ -1,4 +1,4 @@
-"""The raw model in a loop, with no server around it: the limit for every server."""
+"""Throughput and latency of the raw model without a server: the limit of every server."""
 
 import time
 from statistics import median
@@ -10,7 +10,7 @@ from serving.engine.runtime import Runtime
 
 
 def images_per_second(runtime: Runtime, seconds: float) -> float:
-    """Return the throughput with a thread for each CPU core and batches of the best size; no latents, no encoding."""
+    """Return the images/s with one thread for each CPU core and batches of the best size, without latents and PNG."""
     z = np.random.default_rng(7).standard_normal((runtime.max_batch, runtime.model.latent_size), np.float32)
     ends, counts = time.perf_counter() + seconds, []
 
@@ -30,7 +30,7 @@ def images_per_second(runtime: Runtime, seconds: float) -> float:
 
 
 def latency(runtime: Runtime, seconds: float) -> float:
-    """Return the median time for one image in seconds."""
+    """Return the median latency of one image in seconds."""
     z = np.random.default_rng(7).standard_normal((1, runtime.model.latent_size), np.float32)
     ends, times = time.perf_counter() + seconds, []
     while (began := time.perf_counter()) < ends:

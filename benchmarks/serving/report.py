@@ -1,4 +1,4 @@
-"""The results of the servers as Markdown tables and as a chart."""
+"""Results of the servers as Markdown tables and as a chart."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ from benchmarks.serving.servers import GANYMEDE
 from serving.engine.runtime import Runtime
 
 Results = dict[str, dict[str, list[float]]]
-"""server -> metric -> a value per round."""
+"""server -> metric -> one value for each round."""
 
 RAW = "raw model"
-METRICS = {  # metric -> title, what a value is multiplied by, and its format
+METRICS = {  # metric -> (title, factor, format)
     "throughput_64": ("64 images a request, `.npy`, 4 clients: images/s", 1, ",.0f"),
     "throughput_1": ("1 image a request, PNG, 64 clients: images/s", 1, ",.0f"),
     "p50_64": ("the same: p50, ms", 1e3, ".1f"),
@@ -23,7 +23,7 @@ METRICS = {  # metric -> title, what a value is multiplied by, and its format
     "errors": ("errors", 1, ".0f"),
 }
 RATIOS = "throughput_64", "throughput_1", "p50_1", "livez"  # reported against every other server
-TARGETS = {  # metric and the server it is compared with, if any -> must, aim
+TARGETS = {  # (metric, server to compare with or None) -> (must, aim)
     ("throughput_64", RAW): (0.93, 0.97),
     ("throughput_1", "Ganymede, e641b93"): (1.05, 1.3),
     ("throughput_1", "FastAPI, batcher"): (1.2, 1.5),
@@ -43,7 +43,7 @@ def table(results: Mapping[str, Mapping[str, list[float]]], runtime: Runtime, mo
     lines = [
         f"{runtime.model.id}, {runtime.provider}, {runtime.threads} threads; median (minimum to maximum) of {rounds} "
         f"alternating rounds. Ganymede has {models} models loaded, a peer has one. "
-        f"wrk took {median(wrk):.2f} CPU cores (median; maximum {max(wrk):.2f}).",
+        f"wrk used {median(wrk):.2f} CPU cores (median; maximum {max(wrk):.2f}).",
         "",
         f"| server | {' | '.join(title for title, _, _ in METRICS.values())} |",
         "| --- " * (len(METRICS) + 1) + "|",
@@ -64,7 +64,7 @@ def spread(values: list[float], factor: float = 1, form: str = ".2f") -> str:
 def targets(results: Mapping[str, Mapping[str, list[float]]]) -> Iterator[str]:
     """Yield the Markdown table of Ganymede's ratios and targets.
 
-    A ratio is of two servers in the same round, because the machine's speed differs more between rounds.
+    A ratio compares two servers in the same round, because the speed of the machine differs more between rounds.
     """
     if GANYMEDE.name not in results:
         return
@@ -85,7 +85,7 @@ def targets(results: Mapping[str, Mapping[str, list[float]]]) -> Iterator[str]:
 
 
 def chart(results: Mapping[str, Mapping[str, list[float]]], path: Path) -> None:
-    """Draw the throughput of each server as bars, and that of the raw model as a line."""
+    """Draw the throughput of each server as bars, and the throughput of the raw model as a line."""
     import matplotlib
 
     matplotlib.use("Agg")

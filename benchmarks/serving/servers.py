@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is installed and started, and which requests it takes."""
+"""Servers of the benchmark: how to install and start each one, and which requests it accepts."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.processes import ROOT
 
 ENVIRONMENTS = ROOT / ".bench"  # a virtual environment for each peer; git ignores it
-# Every peer has the same versions of ONNX Runtime and of the PNG encoder.
+# Every peer has the same versions of ONNX Runtime and the PNG encoder.
 MODEL = [
     f"onnxruntime-gpu=={version('onnxruntime-gpu')}",
     "numpy",
@@ -24,27 +24,27 @@ MODEL = [
 
 @dataclass(frozen=True)
 class Server:
-    """A server and its environment: `packages` are installed into one of its own; without any it runs in this one.
+    """Server and its virtual environment. A server without `packages` runs in the current environment.
 
-    `command` are arguments of the environment's Python, with `{port}` and `{models}` filled in.
+    `command` holds the arguments of the environment's Python. `{port}` and `{models}` are filled in.
     """
 
     name: str
     command: tuple[str, ...]
     packages: tuple[str, ...] = ()
-    python: str = "3.11"  # version or path of its environment's Python
+    python: str = "3.11"  # version or path of the Python of its environment
     environment: dict[str, str] = field(default_factory=dict)
-    root: Path = ROOT  # the checkout whose code it runs
-    repository: bool = False  # it serves every model of a repository, and requests name theirs
-    arrays: bool = False  # it takes requests for many images
-    triton: bool = False  # it speaks KServe's protocol
+    root: Path = ROOT  # checkout whose code it runs
+    repository: bool = False  # serves all models of a repository; a request names the model
+    arrays: bool = False  # accepts requests for several images
+    triton: bool = False  # uses the Open Inference Protocol (KServe v2)
 
     @property
     def interpreter(self) -> Path:
         return ENVIRONMENTS / self.packages[0].partition("[")[0].partition("=")[0] / "bin" / "python"
 
     def install(self) -> None:
-        """Create the environment, unless it has these packages already. Raises CalledProcessError; uv prints why."""
+        """Create the environment unless it has these packages already. Raises CalledProcessError if uv fails."""
         if not self.packages:
             return
         folder = self.interpreter.parents[1]
@@ -62,7 +62,7 @@ class Server:
         installed.write_text(wanted)
 
     def start(self, model: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own; it will answer on `port` of 127.0.0.1."""
+        """Start the server on `port` of 127.0.0.1 in a new process group. Do not wait until it is ready."""
         python = str(self.interpreter) if self.packages else sys.executable
         environment = (
             os.environ
@@ -116,5 +116,5 @@ SERVERS = {
 
 
 def older(revision: str, checkout: Path) -> Server:
-    """Return the server of an older revision of the project, which lies in `checkout`."""
+    """Return the server of an older revision of the project, whose files are in `checkout`."""
     return replace(GANYMEDE, name=f"Ganymede, {revision}", root=checkout)

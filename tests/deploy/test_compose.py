@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: what Compose reads is what the image needs, and the files that it mounts are there."""
+"""deploy/compose.yaml is valid, fits the image, and mounts files that exist."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
 @pytest.mark.slow
-@needs("podman", package="podman")  # podman-compose asks for it
+@needs("podman", package="podman")  # podman-compose calls it
 @pytest.mark.parametrize("profile", [(), ("--profile", "traces")], ids=["plain", "traces"])
 def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
     command = [sys.executable, "-m", "podman_compose", "-f", str(FILE), *profile, "config"]
@@ -34,14 +34,14 @@ def test_a_compose_tool_reads_it(profile: tuple[str, ...]):
 @needs("docker-compose", package="docker-compose")
 @pytest.mark.parametrize("profile", [(), ("--profile", "traces")], ids=["plain", "traces"])
 def test_docker_compose_finds_nothing_wrong(profile: tuple[str, ...]):
-    """It knows every key of a service, and refuses others; podman-compose does not."""
+    """docker-compose rejects unknown keys of a service; podman-compose does not."""
 
     def run(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         command = ["docker-compose", *words]
         return subprocess.run(command, cwd=FILE.parent, input=text, capture_output=True, text=True, check=False)
 
     text = FILE.read_text()
-    if run("version", "--short").stdout.startswith("1."):  # Debian's, of before files had a name
+    if run("version", "--short").stdout.startswith("1."):  # Debian's version does not know `name` yet
         text = re.sub(r"^name: .*\n", "", text, count=1, flags=re.M)
     done = run("-f", "-", *profile, "config", "-q", text=text)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_docker_compose_finds_nothing_wrong(profile: tuple[str, ...]):
     assert broken.returncode != 0 and "cap_dropped" in broken.stderr
 
 
-def test_the_services_are_those_that_are_promised():
+def test_the_services_are_the_documented_ones():
     assert SERVICES.keys() == {"ganymede", "prometheus", "grafana", "otel-collector"}
     assert [name for name, service in SERVICES.items() if "profiles" in service] == ["otel-collector"]
 
@@ -62,7 +62,7 @@ def test_the_service_runs_as_the_image_should():
     assert service["cpus"] and service["mem_limit"]
 
 
-def test_everything_is_reached_from_this_machine_alone():
+def test_every_port_is_bound_to_127_0_0_1():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(ports) == 3 and all(port.startswith("127.0.0.1:") for port in ports)
 
@@ -75,14 +75,14 @@ def test_the_service_has_time_to_drain():
     assert grace >= settings.drain + settings.timeout + server.GRACE_SECONDS
 
 
-def test_what_is_mounted_is_there():
+def test_mounted_files_exist():
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert source in COMPOSE["volumes"] or (FILE.parent / source).exists(), source
 
 
-def test_addresses_within_lead_to_services():
+def test_internal_addresses_name_services():
     deploy = ROOT / "deploy"
     files = ["prometheus/prometheus.yml", "grafana/provisioning/datasources/prometheus.yaml", "compose.yaml"]
     addresses = {
@@ -94,12 +94,14 @@ def test_addresses_within_lead_to_services():
     assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"] == "0.0.0.0:4318"
 
 
-def test_the_collector_s_pipelines_use_what_is_configured():
+def test_collector_pipelines_use_configured_components():
     collector = yaml.safe_load((ROOT / "deploy" / "otel-collector.yaml").read_text())
     for pipeline in collector["service"]["pipelines"].values():
         for kind in ("receivers", "processors", "exporters"):
             assert set(pipeline[kind]) <= collector[kind].keys()
-    assert collector["service"]["pipelines"]["traces"]["processors"][0] == "memory_limiter", "as its authors advise"
+    assert collector["service"]["pipelines"]["traces"]["processors"][0] == "memory_limiter", (
+        "its documentation recommends it first"
+    )
 
 
 def test_grafana_finds_the_dashboards():

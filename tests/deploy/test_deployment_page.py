@@ -1,4 +1,4 @@
-"""docs/deployment.md says what the code says."""
+"""docs/deployment.md agrees with the code."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
 
 
-def test_the_table_of_settings_is_that_of_the_code():
-    assert settings_table.page_with(settings_table.table()) == PAGE.read_text(), "make docs"
+def test_the_table_of_settings_is_current():
+    assert settings_table.page_with(settings_table.table()) == PAGE.read_text(), "run `make docs`"
 
 
 def test_the_table_has_every_setting_with_its_default():
@@ -22,7 +22,7 @@ def test_the_table_has_every_setting_with_its_default():
     assert "| info | one of debug, info, warning, error |" in table
 
 
-def test_what_the_page_links_to_and_names_is_there():
+def test_links_files_and_targets_of_the_page_exist():
     text = PAGE.read_text()
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     assert [link for link in links if not re.match("https?:", link) and not (PAGE.parent / link).exists()] == []

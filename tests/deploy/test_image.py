@@ -1,6 +1,6 @@
-"""The container image: what is in it and what is not, and that it serves with as little as a container can have.
+"""Container image: its contents, and how it serves with minimal privileges.
 
-Left out unless GANYMEDE_IMAGE names an image: `make image test-image` builds and tests one.
+Skipped unless GANYMEDE_IMAGE names an image. `make image test-image` builds and tests one.
 """
 
 import json
@@ -29,26 +29,26 @@ from serving.engine.repository import load_repository
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IMAGE, reason="GANYMEDE_IMAGE names no image: `make image test-image`"),
+    pytest.mark.skipif(not IMAGE, reason="GANYMEDE_IMAGE is not set; run `make image test-image`"),
 ]
 
-BASE_MB = 125  # python:3.11-slim, unpacked; a stand-in may be larger, so what is ours is measured alone
-MOST_MB = 375  # Granian's library alone has 22
-PICTURE = {"model": "stylegan-lite-critters", "seed": 7}
+BASE_MB = 125  # python:3.11-slim, unpacked; a stand-in may be larger, so only the added size is tested
+MOST_MB = 375  # Granian's library alone has 22 MB
+REQUEST = {"model": "stylegan-lite-critters", "seed": 7}
 
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """The image with its own models."""
+    """Container that serves the models of the image."""
     with contained(tmp_path_factory.mktemp("container") / "log.txt", settings={"GANYMEDE_DRAIN": "0"}) as container:
         yield container
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What this checkout makes of PICTURE."""
-    path = tmp_path_factory.mktemp("picture") / "picture.png"
-    command = [sys.executable, "-m", "serving", "generate", PICTURE["model"], "--seed", "7", "-o", str(path)]
+def png(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """PNG that this checkout generates for REQUEST."""
+    path = tmp_path_factory.mktemp("image") / "image.png"
+    command = [sys.executable, "-m", "serving", "generate", REQUEST["model"], "--seed", "7", "-o", str(path)]
     subprocess.run(command, cwd=ROOT, check=True)
     return path.read_bytes()
 
@@ -57,10 +57,10 @@ def post(container: Container, body: dict) -> httpx2.Response:
     return httpx2.post(f"{container.url}/v1/sample", json=body, timeout=30)
 
 
-# What is in it
+# Contents
 
 
-def test_it_says_what_it_is_and_how_it_is_run():
+def test_its_configuration_and_labels():
     config = inspect(IMAGE)["Config"]
     assert config["User"] == "1034:1034" and config["StopSignal"] in ("SIGTERM", "15")
     assert config["Entrypoint"] == ["python", "-m", "serving"] and config["Cmd"] == ["serve", "--host", "0.0.0.0"]
@@ -74,11 +74,11 @@ def test_it_says_what_it_is_and_how_it_is_run():
 def test_it_is_small(tell: Callable[[str], None]):
     (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "Containerfile").read_text(), re.M)
     whole, below = inspect(IMAGE)["Size"] / 1e6, inspect(base)["Size"] / 1e6
-    tell(f"image: {whole:.0f} MB, of which {below:.0f} are the base here and {whole - below:.0f} are ours")
+    tell(f"image: {whole:.0f} MB, {below:.0f} MB of it is the base and {whole - below:.0f} MB is added")
     assert 50 < whole - below < MOST_MB - BASE_MB
 
 
-def test_it_holds_the_packages_of_the_lock_and_no_others():
+def test_it_has_exactly_the_packages_of_the_lock():
     code = (
         "import importlib.metadata as m, json\n"
         "paths = ['/opt/ganymede/lib/python3.11/site-packages']\n"
@@ -92,7 +92,7 @@ def test_it_holds_the_packages_of_the_lock_and_no_others():
     assert not found.keys() & {"torch", "onnx", "pip", "setuptools", "ray", "pyarrow"}
 
 
-def test_it_holds_no_compiler_no_cache_and_only_what_is_served():
+def test_it_has_no_compiler_no_cache_and_no_unused_code():
     code = (
         "import os, shutil, json\n"
         "tools = [t for t in ('cc', 'gcc', 'g++', 'clang', 'make', 'ld', 'uv') if shutil.which(t)]\n"
@@ -115,10 +115,10 @@ def test_a_start_compiles_nothing():
     )
     count, missing = python(code).splitlines()[0].split(" ", 1)
     assert int(count) > 500 and missing == "[]"
-    assert python(code).splitlines()[1] == repr(bytes([1, 0, 0, 0])), "hashed, and never held against the source"
+    assert python(code).splitlines()[1] == repr(bytes([1, 0, 0, 0])), "unchecked hash: never compared with the source"
 
 
-def test_the_bill_of_materials_is_valid_and_lists_what_is_there():
+def test_the_sbom_is_valid_and_complete():
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -139,16 +139,16 @@ def test_the_bill_of_materials_is_valid_and_lists_what_is_there():
         assert {f["name"]: f["hashes"][0]["content"] for f in files} == {n: f.sha256 for n, f in model.files.items()}
 
 
-# How it runs
+# Behaviour
 
 
-def test_it_serves_its_models_and_the_pictures_of_the_checkout(container: Container, picture: bytes):
+def test_it_serves_the_models_and_images_of_the_checkout(container: Container, png: bytes):
     ids = {model["id"] for model in httpx2.get(f"{container.url}/v1/models").json()["models"]}
     assert ids == {path.parent.name for path in (ROOT / "models").glob("*/model.json")}
-    assert post(container, PICTURE).content == picture
+    assert post(container, REQUEST).content == png
 
 
-def test_it_has_no_privilege(container: Container):
+def test_it_has_no_privileges(container: Container):
     status = container.exec("print(open('/proc/1/status').read())")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert fields["Uid"].split() == ["1034"] * 4 and fields["Gid"].split() == ["1034"] * 4
@@ -160,8 +160,8 @@ def test_it_has_no_privilege(container: Container):
         ), path
 
 
-def test_it_keeps_to_its_share_of_the_machine(tmp_path: Path, tell: Callable[[str], None]):
-    """As many threads as the quota has processors, and memory far below its limit."""
+def test_it_stays_within_cpu_and_memory_limits(tmp_path: Path, tell: Callable[[str], None]):
+    """It has as many threads as the quota has CPU cores, and its memory stays far below the limit."""
     assert LIMITS[:4] == ["--memory", "1g", "--cpus", "2"]
     with contained(tmp_path / "log.txt", run=["--cpus", "1", "--memory", "512m"]) as container:
         limit = container.exec(
@@ -175,17 +175,17 @@ def test_it_keeps_to_its_share_of_the_machine(tmp_path: Path, tell: Callable[[st
         metrics = httpx2.get(f"{container.url}/metrics").text
         (line,) = [line for line in metrics.splitlines() if line.startswith("process_resident_memory_bytes ")]
         resident = float(line.split()[1]) / 1e6
-        tell(f"image: {resident:.0f} MB resident after 1,280 pictures, of 537 allowed")
+        tell(f"image: {resident:.0f} MB resident after 1,280 images; the limit is 537 MB")
         assert resident < 350
 
 
-def test_models_come_from_outside(repository_folder: Path, tmp_path: Path):
+def test_it_serves_a_mounted_repository(repository_folder: Path, tmp_path: Path):
     with contained(tmp_path / "log.txt", repository=repository_folder) as container:
         ids = {model["id"] for model in httpx2.get(f"{container.url}/v1/models").json()["models"]}
         assert ids == {"tiny-cgan", "tiny-dcgan", "tiny-style"}
 
 
-def test_a_model_that_is_not_what_it_says_is_not_served(repository_folder: Path, tmp_path: Path):
+def test_a_model_with_a_changed_file_is_not_served(repository_folder: Path, tmp_path: Path):
     models = Path(shutil.copytree(repository_folder, tmp_path / "models"))
     (models / "tiny-dcgan" / "generator.onnx").write_bytes(b"something else")
     with (
@@ -196,7 +196,7 @@ def test_a_model_that_is_not_what_it_says_is_not_served(repository_folder: Path,
     assert "`generator.onnx` has 14 bytes, where `model.json` says" in (tmp_path / "log.txt").read_text()
 
 
-def test_it_needs_no_network(picture: bytes, tmp_path: Path):
+def test_it_needs_no_network(png: bytes, tmp_path: Path):
     name = f"ganymede-test-alone-{os.getpid()}"
     process = subprocess.Popen([*PODMAN, *RUN, "--network", "none", "--name", name, IMAGE], stdout=subprocess.DEVNULL)
     try:
@@ -204,10 +204,10 @@ def test_it_needs_no_network(picture: bytes, tmp_path: Path):
         code = (
             "import http.client, json, sys\n"
             "c = http.client.HTTPConnection('127.0.0.1', 3000)\n"
-            f"c.request('POST', '/v1/sample', json.dumps({PICTURE}), {{'Content-Type': 'application/json'}})\n"
+            f"c.request('POST', '/v1/sample', json.dumps({REQUEST}), {{'Content-Type': 'application/json'}})\n"
             "print(c.getresponse().read().hex())"
         )
-        assert bytes.fromhex(podman("exec", name, "python", "-c", code).stdout) == picture
+        assert bytes.fromhex(podman("exec", name, "python", "-c", code).stdout) == png
         podman("stop", "--time", "20", name)
         assert process.wait(20) == 0
     finally:
@@ -215,7 +215,7 @@ def test_it_needs_no_network(picture: bytes, tmp_path: Path):
         process.wait()
 
 
-def test_sigterm_drains_it_and_its_health_says_so(tmp_path: Path, tell: Callable[[str], None]):
+def test_sigterm_drains_it_and_readyz_fails(tmp_path: Path, tell: Callable[[str], None]):
     with contained(tmp_path / "log.txt", settings={"GANYMEDE_DRAIN": "2"}) as container:
         with Load(container.port, rate=50, images=4, seconds=60, fresh=5, model="dcgan-mnist") as clients:
             time.sleep(1.5)
@@ -226,19 +226,19 @@ def test_sigterm_drains_it_and_its_health_says_so(tmp_path: Path, tell: Callable
             clients.stop()
             found = clients.report()
             assert container.process.wait(20) == 0
-        tell(f"image: SIGTERM: {found['sent']} requests all answered, exit 0 after {time.monotonic() - began:.1f} s")
+        tell(f"image: SIGTERM: {found['sent']} requests, all answered; exit 0 after {time.monotonic() - began:.1f} s")
     assert found["statuses"] == {200: found["sent"]} and (found["broken"], found["lost"]) == (0, 0)
     assert found["sent"] > 50
 
 
-def test_killed_it_ends_with_an_error(tmp_path: Path):
+def test_sigkill_ends_it_with_an_error(tmp_path: Path):
     with contained(tmp_path / "log.txt") as container:
         podman("kill", "--signal", "KILL", container.name)
         assert container.process.wait(20) == 128 + signal.SIGKILL
 
 
 def test_a_worker_that_keeps_dying_ends_it_with_an_error(repository_folder: Path, tmp_path: Path):
-    """Twice within 5 s."""
+    """The worker dies twice within 5 s."""
     kill_newest = (
         "import os, signal\n"
         "parents = {int(p): open(f'/proc/{p}/stat').read().rpartition(')')[2].split()[1] "
@@ -255,10 +255,10 @@ def test_a_worker_that_keeps_dying_ends_it_with_an_error(repository_folder: Path
     assert "Worker crash loop detected, exiting" in (tmp_path / "log.txt").read_text()
 
 
-def test_it_writes_a_picture_without_a_server(picture: bytes, tmp_path: Path):
+def test_it_generates_an_image_without_a_server(png: bytes, tmp_path: Path):
     folder = tmp_path / "out"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     volume = ["--network", "none", "--volume", f"{folder}:/out"]
-    podman(*RUN, *volume, IMAGE, "generate", PICTURE["model"], "--seed", "7", "-o", "/out/picture.png")
-    assert (folder / "picture.png").read_bytes() == picture
+    podman(*RUN, *volume, IMAGE, "generate", REQUEST["model"], "--seed", "7", "-o", "/out/image.png")
+    assert (folder / "image.png").read_bytes() == png

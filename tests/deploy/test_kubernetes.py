@@ -1,6 +1,6 @@
-"""The manifests: what Kustomize makes of them is valid Kubernetes, and agrees with the code that it runs.
+"""Kubernetes manifests: the output of Kustomize is valid and agrees with the code.
 
-Needs a `kubectl` with a Kustomize of today; where there is none these tests are left out, and say so.
+Needs a `kubectl` with Kustomize 5; skipped without it.
 """
 
 import re
@@ -30,8 +30,8 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["cpu", "gpu", "keda"]
 EXAMPLES = ["ingress", "bulk-job", "ray-job"]
 VERSION = "1.34"  # of Kubernetes
-OTHERS = {"keda.sh/v1alpha1", "ray.io/v1"}  # kinds that Kubernetes itself does not know
-AIR = 5  # seconds that are left when all is done, before a pod is killed
+OTHERS = {"keda.sh/v1alpha1", "ray.io/v1"}  # API groups of custom resources
+MARGIN = 5  # seconds between the end of the drain and the kill of a pod
 
 
 def kustomize(overlay: str) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def kustomize(overlay: str) -> list[dict[str, Any]]:
     found = kubectl and subprocess.run([kubectl, "version", "--client"], capture_output=True, text=True).stdout
     version = re.search(r"Kustomize Version: v(\d+)", found or "")
     if version is None or int(version[1]) < 5:
-        pytest.skip("there is no kubectl with Kustomize 5")
+        pytest.skip("kubectl with Kustomize 5 is not installed")
     command = [str(kubectl), "kustomize", str(FOLDER / "overlays" / overlay)]
     return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
@@ -62,7 +62,7 @@ def container(overlay: str) -> dict[str, Any]:
 
 
 def pods(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The specs of all pods that a document makes."""
+    """Return the specs of all pods that a document creates."""
     match document["kind"]:
         case "Deployment" | "Job":
             return [document["spec"]["template"]["spec"]]
@@ -78,7 +78,7 @@ ALL_PODS = [(name, pod) for name in EXAMPLES for document in example(name) for p
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_an_overlay_makes_is_valid(overlay: str):
+def test_an_overlay_is_valid(overlay: str):
     documents = rendered(overlay)
     kinds = {document["kind"] for document in documents}
     scaler = "ScaledObject" if overlay == "keda" else "HorizontalPodAutoscaler"
@@ -101,7 +101,7 @@ def test_an_example_is_valid(name: str):
 
 
 def test_a_mistake_in_a_manifest_is_found():
-    """The schemas are strict, or the two tests above would show nothing."""
+    """The schemas are strict. Otherwise the two tests above could not fail."""
     wrong = of_kind("cpu", "Service") | {"spec": {"ports": [{"port": "eighty"}]}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, VERSION, strict=True)
@@ -111,7 +111,7 @@ def test_a_mistake_in_a_manifest_is_found():
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_ports_and_paths_are_those_of_the_service(overlay: str):
+def test_ports_and_paths_match_the_service(overlay: str):
     deployment, served = of_kind(overlay, "Deployment"), container(overlay)
     (port,) = served["ports"]
     assert port["containerPort"] == _parser().parse_args(["serve"]).port
@@ -131,7 +131,7 @@ def paths() -> set[str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_labels_lead_to_the_pods(overlay: str):
+def test_selectors_match_the_labels_of_the_pods(overlay: str):
     deployment = of_kind(overlay, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/name": "ganymede"}
@@ -145,26 +145,28 @@ def test_labels_lead_to_the_pods(overlay: str):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_has_time_to_drain(overlay: str):
-    """preStop, then readiness is lost and noticed, then what was taken is answered, and only then a kill."""
+    """The grace period covers preStop, the failing readiness probe, and the replies to all accepted requests."""
     served = container(overlay)
     settings = Settings.from_environment({setting["name"]: setting["value"] for setting in served["env"]})
     sleep = served["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace >= sleep + settings.drain + settings.timeout + server.GRACE_SECONDS + AIR
+    assert grace >= sleep + settings.drain + settings.timeout + server.GRACE_SECONDS + MARGIN
     probe = served["readinessProbe"]
-    assert settings.drain >= probe["periodSeconds"] * probe["failureThreshold"], "or requests come when none are taken"
+    assert settings.drain >= probe["periodSeconds"] * probe["failureThreshold"], (
+        "otherwise requests arrive after the drain"
+    )
     liveness = served["livenessProbe"]
     assert liveness["periodSeconds"] * liveness["failureThreshold"] > settings.drain
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_its_settings_are_settings(overlay: str):
+def test_environment_variables_are_known_settings(overlay: str):
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | settings_table.OTHERS.keys()
     assert {setting["name"] for setting in container(overlay)["env"]} <= known
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_pods_are_as_the_image_is_and_have_no_privilege(overlay: str):
+def test_pods_have_no_privileges_and_the_user_of_the_image(overlay: str):
     pod = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]
     restricted(pod, read_only=True)
     assert pod["automountServiceAccountToken"] is False
@@ -174,12 +176,12 @@ def test_pods_are_as_the_image_is_and_have_no_privilege(overlay: str):
 
 
 @pytest.mark.parametrize(("name", "pod"), ALL_PODS, ids=[name for name, _ in ALL_PODS])
-def test_pods_of_examples_have_no_privilege(name: str, pod: dict[str, Any]):
-    restricted(pod, read_only=name != "ray-job")  # Ray writes where it likes
+def test_pods_of_examples_have_no_privileges(name: str, pod: dict[str, Any]):
+    restricted(pod, read_only=name != "ray-job")  # Ray writes into many folders
 
 
 def restricted(pod: dict[str, Any], *, read_only: bool) -> None:
-    """The `restricted` Pod Security Standard, with the user of the Containerfile."""
+    """Assert the `restricted` Pod Security Standard and the user of the Containerfile."""
     user, group = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Containerfile").read_text(), re.M)[0]
     context = pod["securityContext"]
     assert context["runAsNonRoot"] is True and context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -202,13 +204,13 @@ def test_images_of_examples_have_the_version_of_the_code():
     assert images == {f"ganymede:{serving.__version__}-bulk"}
 
 
-def test_the_gpu_overlay_asks_for_one():
+def test_the_gpu_overlay_requests_one_gpu():
     resources = container("gpu")["resources"]
     assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "1"
     assert "nvidia.com/gpu" not in container("cpu")["resources"]["limits"]
 
 
-def test_autoscalers_and_rules_ask_for_metrics_that_exist():
+def test_autoscalers_and_their_rules_use_a_known_metric():
     (metric,) = of_kind("cpu", "HorizontalPodAutoscaler")["spec"]["metrics"]
     (trigger,) = of_kind("keda", "ScaledObject")["spec"]["triggers"]
     adapter = (FOLDER / "examples" / "prometheus-adapter.yaml").read_text()
@@ -219,10 +221,10 @@ def test_autoscalers_and_rules_ask_for_metrics_that_exist():
     hpa, scaled = of_kind("cpu", "HorizontalPodAutoscaler")["spec"], of_kind("keda", "ScaledObject")["spec"]
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (scaled["minReplicaCount"], scaled["maxReplicaCount"])
     assert hpa["scaleTargetRef"]["name"] == scaled["scaleTargetRef"]["name"] == "ganymede"
-    assert "replicas" not in of_kind("cpu", "Deployment")["spec"], "each apply would undo what was scaled"
+    assert "replicas" not in of_kind("cpu", "Deployment")["spec"], "otherwise each apply resets the number of pods"
 
 
-def test_the_ingress_lets_through_what_the_service_takes():
+def test_the_limits_of_the_ingress_match_the_service():
     (ingress,) = example("ingress")
     notes = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
     assert notes["proxy-body-size"] == f"{MAX_BODY_BYTES >> 10}k"
@@ -233,7 +235,7 @@ def test_the_ingress_lets_through_what_the_service_takes():
     assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
 
 
-def test_the_bulk_job_cuts_the_work_as_the_command_does():
+def test_the_bulk_job_splits_the_work_like_the_command():
     (job,) = example("bulk-job")
     (part,) = job["spec"]["template"]["spec"]["containers"]
     args = [value.replace("$(JOB_COMPLETION_INDEX)", "99") for value in part["args"]]
@@ -243,7 +245,7 @@ def test_the_bulk_job_cuts_the_work_as_the_command_does():
     assert part["env"][0]["name"] == "JOB_COMPLETION_INDEX"
 
 
-def test_the_ray_job_runs_a_real_command_with_the_images_ray():
+def test_the_ray_job_runs_a_valid_command_and_the_locked_ray():
     (job,) = example("ray-job")
     command = job["spec"]["entrypoint"].split()
     parsed = _parser().parse_args(command[command.index("serving") + 1 :])

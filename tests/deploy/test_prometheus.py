@@ -1,7 +1,6 @@
-"""Prometheus, as Debian has it, with the configuration that Compose gives it: it scrapes the service, and every query
-of the dashboard and every alert finds data there.
+"""Prometheus with the configuration of deploy/: scrapes, dashboard queries and alerts against a running service.
 
-Needs `prometheus` and `promtool` (apt-get install prometheus); where there are none these tests are left out.
+Needs `prometheus` and `promtool` (apt-get install prometheus); skipped without them.
 """
 
 import json
@@ -36,7 +35,7 @@ ALERTS = [
 ]
 TYPES = dict(re.findall(r"^# TYPE (\w+) (\w+)$", Metrics().render([]).decode(), re.M))  # of every metric
 SCRAPE_SECONDS = 1
-RATE_SECONDS = 5  # what Grafana would put in the place of $__rate_interval: a few scrapes
+RATE_SECONDS = 5  # value of Grafana's $__rate_interval here: a few scrapes
 
 
 pytestmark = [pytest.mark.slow, needs("prometheus", "promtool", package="prometheus")]
@@ -50,7 +49,7 @@ def service(repository_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def prometheus(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """A client of a Prometheus that has scraped the service for some seconds, while requests of all kinds came."""
+    """Client of a Prometheus that has scraped the service for some seconds under requests of all kinds."""
     folder = tmp_path_factory.mktemp("prometheus")
     shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
     config = yaml.safe_load((folder / "prometheus.yml").read_text())
@@ -81,14 +80,14 @@ def wait_for_target(client: httpx2.Client, log: Path) -> None:
             targets = client.get("/api/v1/targets").json()["data"]["activeTargets"]
             if [target["health"] for target in targets] == ["up"]:
                 return
-        except (httpx2.TransportError, ValueError):  # not yet, or not yet in JSON
+        except (httpx2.TransportError, ValueError):  # not started yet, or no JSON yet
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"Prometheus scrapes nothing:\n{log.read_text()}")
+    raise RuntimeError(f"Prometheus scraped nothing within 30 s. Its log:\n{log.read_text()}")
 
 
 def ask(service: Server) -> None:
-    """Pictures of every model, one picture by its URL, and what is refused."""
+    """Request images of every model, one image by its URL, and one invalid request."""
     for model in ("tiny-dcgan", "tiny-cgan", "tiny-style"):
         httpx2.post(f"{service.url}/v1/sample", json={"model": model, "n": 3}).raise_for_status()
     httpx2.get(f"{service.url}/v1/images/tiny-dcgan/7/0.png").raise_for_status()
@@ -113,16 +112,16 @@ def test_every_query_of_the_dashboard_returns_data(prometheus: httpx2.Client, ex
     series = query(prometheus, expression.replace("$__rate_interval", f"{RATE_SECONDS}s"))
     values = [
         value for one in series if not math.isnan(value := float(one["value"][1]))
-    ]  # nan: a route without requests
+    ]  # NaN: a route without requests
     assert values, series
     if "rate(" in expression:
         assert max(values) > 0
 
 
-def test_the_dashboard_shows_what_was_asked_for(prometheus: httpx2.Client):
+def test_the_dashboard_shows_every_metric(prometheus: httpx2.Client):
     expressions = " ".join(str(parameter.values[0]) for parameter in QUERIES)
     shown = {base(name) for name in re.findall(r"(?:ganymede|process)_\w+", expressions)}
-    assert shown == TYPES.keys(), "every metric, and no other"
+    assert shown == TYPES.keys(), "the dashboard must show every metric and no others"
     assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {"prometheus"}
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     assert source["uid"] == "prometheus"
@@ -133,7 +132,7 @@ def base(name: str) -> str:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])
-def test_an_alert_asks_for_what_there_is_and_is_quiet(prometheus: httpx2.Client, rule: dict[str, Any]):
+def test_an_alert_uses_known_metrics_and_does_not_fire(prometheus: httpx2.Client, rule: dict[str, Any]):
     names = set(re.findall(r"ganymede_\w+", rule["expr"]))
     assert {base(name) for name in names} <= TYPES.keys()
     for name in names:
@@ -141,8 +140,8 @@ def test_an_alert_asks_for_what_there_is_and_is_quiet(prometheus: httpx2.Client,
     assert query(prometheus, rule["expr"]) == []
 
 
-def test_an_alert_is_raised_when_the_service_is_gone(prometheus: httpx2.Client, service: Server):
-    """The last test of this page: it stops the service."""
+def test_an_alert_fires_when_the_service_is_down(prometheus: httpx2.Client, service: Server):
+    """This must be the last test of the file, because it stops the service."""
     (down,) = [rule for rule in ALERTS if rule["alert"] == "GanymedeDown"]
     service.stop()
     ends = time.monotonic() + 20

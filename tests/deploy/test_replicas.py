@@ -1,6 +1,6 @@
-"""Two replicas behind HAProxy, with deploy/haproxy.cfg: what happens to one of them loses nobody a picture.
+"""Two replicas behind HAProxy with deploy/haproxy.cfg: clients lose no image when one replica restarts or dies.
 
-Needs `haproxy` (apt-get install haproxy). `FAULTS=full` makes more load for longer.
+Needs `haproxy` (apt-get install haproxy). `FAULTS=full` applies more load for longer.
 """
 
 import os
@@ -22,16 +22,16 @@ from server import Server, free_port, running, serve, serving
 from serving.client import Client
 from tools import needs
 
-DRAIN = 1.0  # seconds; HAProxy asks four times a second
+DRAIN = 1.0  # seconds; HAProxy checks four times per second
 FULL = os.environ.get("FAULTS") == "full"
-RATE = 200 if FULL else 60  # requests a second, each for 4 images
+RATE = 200 if FULL else 60  # requests/s, each for 4 images
 RETRIES = 5
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, needs("haproxy", package="haproxy")]
 
 
 class Replicas:
-    """Two servers over one model repository, and the address of the proxy before them."""
+    """Two servers with one model repository, behind a proxy."""
 
     def __init__(self, models: Path, logs: Path):
         self.models = models
@@ -50,7 +50,7 @@ class Replicas:
         self._stack.close()
 
     def start(self, number: int) -> None:
-        """In the place of one that has ended."""
+        """Start a replica again after it has ended."""
         self.servers[number] = self._stack.enter_context(self._running(number))
 
     def _running(self, number: int) -> AbstractContextManager[Server]:
@@ -75,7 +75,7 @@ def models(url: str) -> set[str]:
 
 
 def up(replicas: Replicas) -> bool:
-    """Whether the proxy gives both some of the requests: their own counters say so."""
+    """Return True if the request counters of both servers grow, so that the proxy uses both."""
     before = [answered(server) for server in replicas.servers]
     for _ in range(8):
         httpx2.get(f"{replicas.url}/v1/models")
@@ -89,7 +89,7 @@ def answered(server: Server) -> float:
 def test_a_rolling_restart_that_adds_a_model_fails_no_request(
     replicas: Replicas, repository_folder: Path, tell: Callable[[str], None]
 ):
-    """Without a single retry of the client's."""
+    """The client does not retry."""
     wait(lambda: up(replicas), 10)
     assert models(replicas.url) == {"tiny-cgan", "tiny-dcgan"}
     with Load(replicas.port, rate=RATE, images=4, seconds=300, fresh=5) as clients:
@@ -108,7 +108,7 @@ def test_a_rolling_restart_that_adds_a_model_fails_no_request(
         clients.stop()
         found = clients.report()
     tell(
-        f"rolling restart of 2 replicas in {seconds:.1f} s under {RATE} requests a second: {found['sent']} sent, "
+        f"rolling restart of 2 replicas in {seconds:.1f} s under {RATE} requests/s: {found['sent']} sent, "
         f"{found['statuses']}, {found['broken']} broken, longest {found['accepted_ms']['max']:.0f} ms"
     )
     assert found["statuses"] == {200: found["sent"]} and (found["broken"], found["lost"]) == (0, 0)
@@ -126,7 +126,7 @@ def test_a_replica_that_is_killed_costs_at_most_a_retry(replicas: Replicas, tell
             clients.stop()
             found = clients.report()
         tell(
-            f"kill -9 of one of 2 replicas: {found['sent']} sent, {found['broken']} sent again, {found['lost']} lost, "
+            f"kill -9 of one of 2 replicas: {found['sent']} sent, {found['broken']} retried, {found['lost']} lost, "
             f"longest {found['accepted_ms']['max']:.0f} ms"
         )
         assert found["lost"] == 0 and found["statuses"] == {200: found["sent"]}
@@ -134,22 +134,22 @@ def test_a_replica_that_is_killed_costs_at_most_a_retry(replicas: Replicas, tell
         wait(lambda: up(replicas), 10)
 
 
-def test_a_stream_of_the_client_does_not_notice(replicas: Replicas):
-    """All its pictures, in order, and the same as from a server that nothing happens to."""
+def test_a_client_stream_survives_a_killed_replica(replicas: Replicas):
+    """The stream has all images in order, and they equal those of an undisturbed server."""
     with Client(replicas.url) as client:
         seen = []
-        for picture in client.stream("tiny-dcgan", n=6_000, seed=7):
-            seen.append(picture.array)
+        for image in client.stream("tiny-dcgan", n=6_000, seed=7):
+            seen.append(image.array)
             if len(seen) == 600:
                 replicas.servers[0].process.kill()
         with Client(replicas.servers[1].url) as other:
-            expected = [picture.array for picture in other.stream("tiny-dcgan", n=6_000, seed=7)]
+            expected = [image.array for image in other.stream("tiny-dcgan", n=6_000, seed=7)]
     replicas.servers[0].process.wait()
     assert np.array_equal(np.stack(seen), np.stack(expected))
 
 
-def test_whom_a_request_is_from_the_proxy_alone_says(repository_folder: Path, tmp_path: Path):
-    """Also to a service that believes all it is told: a client chooses no identity, and so no rate of its own."""
+def test_a_client_cannot_choose_its_address(repository_folder: Path, tmp_path: Path):
+    """The proxy replaces X-Forwarded-For, so a client cannot evade the rate limit with this header."""
     settings = {"FORWARDED_ALLOW_IPS": "*", "GANYMEDE_RATE_LIMIT": "1", "GANYMEDE_DRAIN": "0"}
     port = free_port()
     with (

@@ -1,4 +1,4 @@
-"""Signed models, with the commands that docs/deployment.md gives: who holds the public key sees any change."""
+"""Signed models, with the commands of docs/deployment.md: verification detects every change."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def commands() -> dict[str, str]:
-    """The page's, by their first two words."""
+    """Commands of the page, by their first two words."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.S)
     (block,) = [block for block in blocks if "model_signing sign" in block]
     lines = block.replace("\\\n", " ").strip().splitlines()
@@ -46,24 +46,24 @@ def signed(signed_once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(signed_once, tmp_path / "signed")
 
 
-def test_what_was_signed_is_verified(signed: Path, commands: dict[str, str]):
+def test_signed_models_are_verified(signed: Path, commands: dict[str, str]):
     done = run(commands["model_signing verify"], signed)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("change", ["a bit", "a file more", "a file less", "another key"])
-def test_what_was_changed_is_not(signed: Path, commands: dict[str, str], change: str):
+@pytest.mark.parametrize("change", ["changed bit", "added file", "removed file", "other key"])
+def test_a_change_fails_the_verification(signed: Path, commands: dict[str, str], change: str):
     file = signed / "models" / "dcgan-mnist" / "generator.onnx"
     match change:
-        case "a bit":
+        case "changed bit":
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 1
             file.write_bytes(data)
-        case "a file more":
+        case "added file":
             (signed / "models" / "dcgan-mnist" / "other.onnx").write_bytes(b"x")
-        case "a file less":
+        case "removed file":
             (signed / "models" / "dcgan-mnist" / "README.md").unlink()
-        case "another key":
+        case "other key":
             (signed / "models.pem").unlink()
             run(commands["openssl ecparam"], signed)
             run(commands["openssl ec"], signed)

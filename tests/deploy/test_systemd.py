@@ -1,4 +1,4 @@
-"""The systemd unit: systemd itself finds nothing wrong, little is exposed, and a stop may take as long as a drain."""
+"""systemd unit: it is valid, its exposure is low, and its stop timeout covers the drain."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def values(key: str) -> list[str]:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The unit as for this checkout, since /opt/ganymede need not be there."""
+    """Unit file with the paths of this checkout, because /opt/ganymede may not exist."""
     text = (
         UNIT.read_text().replace("/opt/ganymede/.venv/bin/python", sys.executable).replace("/opt/ganymede", str(ROOT))
     )
@@ -34,7 +34,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-def test_systemd_finds_nothing_wrong(installed: Path):
+def test_the_unit_is_valid(installed: Path):
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "ganymede" in line]
@@ -42,8 +42,8 @@ def test_systemd_finds_nothing_wrong(installed: Path):
 
 
 @needs_systemd
-def test_systemd_finds_a_mistake(installed: Path):
-    """Or the test above would show nothing."""
+def test_systemd_reports_a_mistake(installed: Path):
+    """Otherwise the test above could not fail."""
     installed.write_text(installed.read_text().replace("TimeoutStopSec=45", "TimeoutStopSec=soon"))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(installed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -51,23 +51,23 @@ def test_systemd_finds_a_mistake(installed: Path):
 
 
 @needs_systemd
-def test_little_is_exposed(installed: Path):
+def test_the_exposure_is_low(installed: Path):
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(installed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-400:] + done.stderr
 
 
-def test_a_stop_may_take_as_long_as_a_drain():
+def test_the_stop_timeout_covers_the_drain():
     settings = Settings.from_environment({})
     assert int(values("TimeoutStopSec")[0]) >= settings.drain + settings.timeout + server.GRACE_SECONDS
 
 
-def test_a_stop_signals_the_supervisor_alone():
-    """Workers that get SIGTERM themselves end without a drain."""
+def test_a_stop_signals_only_the_supervisor():
+    """Workers that get SIGTERM directly end without a drain."""
     assert values("KillMode") == ["mixed"]
 
 
-def test_the_command_is_one():
+def test_the_command_is_valid():
     (command,) = values("ExecStart")
     options = _parser().parse_args(command.replace("%i", "3000").split()[3:])
     assert (options.host, options.port) == ("127.0.0.1", 3000)

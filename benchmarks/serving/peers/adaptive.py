@@ -1,4 +1,4 @@
-"""BentoML's own adaptive batching: a service for HTTP in front of one whose method is batchable."""
+"""BentoML with its adaptive batching: an HTTP service in front of a service with a batchable method."""
 
 from __future__ import annotations
 

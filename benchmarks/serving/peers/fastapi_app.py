@@ -1,5 +1,7 @@
-"""FastAPI and uvicorn, as most people would put a model behind HTTP: a lock around it, or with `BATCHER` set a queue
-whose waiting requests are computed together. uvloop, httptools, one process, no access log."""
+"""FastAPI and uvicorn: one process with uvloop, httptools and no access log.
+
+A lock guards the model. If `BATCHER` is set, a queue batches the waiting requests instead.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""LitServe, with its own batching: one worker process for the model, one for HTTP."""
+"""LitServe with its own batching: one process for the model and one for HTTP."""
 
 import os
 

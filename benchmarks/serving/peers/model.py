@@ -1,4 +1,4 @@
-"""The model of every peer: the same ONNX file, sessions, latents and PNG encoder, so that only the servers differ.
+"""Model of all peers: the same ONNX file, sessions, latents and PNG encoder, so that only the servers differ.
 
 `MODEL` names the folder of the model.
 """
@@ -26,7 +26,7 @@ def draw(runtime: Runtime, addresses: Sequence[Address]) -> np.ndarray:
 
 
 def reply(pixels: np.ndarray) -> bytes:
-    """Return a PNG of one image, an array in NumPy's format of several."""
+    """Return the PNG of one image, or several images in NumPy's `.npy` format."""
     return png(pixels[0]) if len(pixels) == 1 else b"".join(images.npy(pixels))
 
 

@@ -1,4 +1,4 @@
-"""Ray Serve, with its own batching, one replica."""
+"""Ray Serve with its own batching and one replica."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Triton Inference Server through NVIDIA's pytriton, with its dynamic batcher. PNGs are made in its Python backend."""
+"""Triton Inference Server through NVIDIA's pytriton, with its dynamic batcher. Its Python backend encodes the PNG."""
 
 import os
 
