@@ -3,6 +3,8 @@
 After a change of words, this writes the file anew; its diff is what a reviewer reads:
 
     .venv/bin/python -m pytest tests/test_messages.py --update-golden
+
+Messages that list what there is, such as every recipe, are left out: they change with each addition.
 """
 
 import functools
@@ -48,7 +50,6 @@ BODIES = {
         {"labels": {}},
         {"labels": []},
         {"labels": [1, "a", None]},
-        {"colour": 1},
     ],
     DigitsBody: [{}, {"digits": "12a"}, {"digits": ""}, {"digits": [1, 10]}, {"digits": 12}],
     InterpolateBody: [
@@ -93,14 +94,11 @@ COMMANDS = [
     "serve --workers 0",
 ]
 TRAINING = [
-    "train",
-    "train dcgan-mnits",
     "train dcgan-mnist --threads -1",
     "train dcgan-mnist total_kimg=50",
     "train --resume nowhere",
     "export nowhere",
     "evaluate nowhere",
-    "data imagenet",
     "series dcgan-mnist=soon --out out",
     "series dcgan-mnist dcgan-mnist=2 --out out",
 ]
@@ -109,7 +107,6 @@ RECIPES = [
     "dcgan-mnist optimizer.beta1=1.0",
     "dcgan-mnist optimizer.beta2=nan",
     "dcgan-mnist network.base_channels=0",
-    "dcgan-mnist network.discriminator_norm=none network.padding=1",
     "dcgan-mnist penalty.r1_gamma=0.1 network.discriminator_norm=batch",
     "dcgan-mnist loss=hinge stabilizer.real_target=[0.9,0.9]",
     "dcgan-mnist seed=-1",
