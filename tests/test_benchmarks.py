@@ -50,6 +50,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_a_run_prints_every_metric_of_both_loops(printed: tuple[str, dict[str, Any]]):
     text, results = printed
     assert "64 base channels, batch 64" in text and ", 1 thread, torch" in text
@@ -71,6 +72,7 @@ def test_a_run_prints_every_metric_of_both_loops(printed: tuple[str, dict[str, A
         assert len(rates) == 2 and all(1e8 < rate < 1e14 for rate in rates)
 
 
+@pytest.mark.slow
 def test_the_share_of_the_matrix_rate_is_flops_over_peak(printed: tuple[str, dict[str, Any]]):
     text, results = printed
     *_, plain, ours = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
@@ -80,6 +82,7 @@ def test_the_share_of_the_matrix_rate_is_flops_over_peak(printed: tuple[str, dic
         assert cells[6] == f"{done / possible:.0%} of {possible / 1e12:.3g} TFLOP/s"
 
 
+@pytest.mark.slow
 def test_both_loops_have_the_same_networks_and_batch(printed: tuple[str, dict[str, Any]]):
     _, results = printed
     plain, ours = ({**results[which]["facts"], "flops_per_image": None} for which in ("plain", "ours"))
@@ -92,6 +95,7 @@ def test_both_loops_have_the_same_networks_and_batch(printed: tuple[str, dict[st
     assert plain["batch"] == 64
 
 
+@pytest.mark.slow
 def test_the_multiply_adds_match_the_layers(printed: tuple[str, dict[str, Any]]):
     """A backward pass costs one forward pass for the weights and one for the inputs that need a gradient."""
     _, results = printed

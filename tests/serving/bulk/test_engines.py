@@ -44,7 +44,7 @@ def test_local_and_server_make_the_same_bytes(generate: Any, server: Server, tmp
     assert found == contents(three) == contents(remote)
 
 
-@pytest.mark.slow
+@pytest.mark.serial  # Ray gives its processes seconds to start
 def test_ray_makes_the_same_bytes(generate: Any, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     generate(*job("webdataset"), "--out", tmp_path / "local")
