@@ -29,7 +29,6 @@ from serving.engine import generation
 from serving.engine.repository import load_model, load_repository
 from serving.engine.runtime import Runtime
 from training import recipe
-from training.datasets import image_folder
 
 GOLDEN = Path(__file__).with_name("messages.txt")
 Trigger = tuple[str, Callable[[], object]]
@@ -215,7 +214,6 @@ def trainings(models: Path) -> Iterator[Trigger]:
         yield f"recipe {line}", lambda name=name, overrides=overrides: recipe.load(name, overrides)
     for line in TRAINING:
         yield line, functools.partial(training.__main__.main, line.split())
-    yield "data no folder", lambda: image_folder.load(models / "none", 16)
 
 
 def message(trigger: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:

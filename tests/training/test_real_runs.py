@@ -293,7 +293,7 @@ def test_a_recipe_that_is_no_utf_8_is_one_line(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(("how", "code"), [("reject", 1), ("drop", 0), ("keep", 0)])
-def test_an_unused_class_ends_a_conditional_run_unless_asked_for(
+def test_an_unused_class_ends_a_conditional_run(
     how: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     labels = np.arange(1, 27).repeat(2).astype(np.uint8)

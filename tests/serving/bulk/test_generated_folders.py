@@ -50,7 +50,7 @@ def test_it_is_resumed_and_kept_apart_from_other_formats(folder: Path, generate:
     assert '`format` was "files" and is "webdataset"' in said
 
 
-def test_a_directory_that_was_begun_before_is_resumed_where_it_is(folder: Path, generate: Any):
+def test_a_directory_begun_before_is_resumed_in_place(folder: Path, generate: Any):
     for path in (folder / "images").iterdir():
         path.rename(folder / path.name)
     (folder / "images").rmdir()

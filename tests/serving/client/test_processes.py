@@ -139,7 +139,7 @@ def test_a_stream_goes_on_in_a_forked_child_and_its_parent(client: Client):
     assert first + [picture.index for picture in pictures] == list(range(200))
 
 
-def test_a_stream_that_a_child_only_inherits_does_not_hold_it_up(client: Client):
+def test_a_stream_that_a_child_inherits_does_not_block_it(client: Client):
     pages = client.stream("tiny-dcgan", n=10**6, seed=7).pages()
     next(pages)
 
@@ -184,7 +184,7 @@ def test_an_async_client_copies_as_settings(server: Server, copied: Callable[[An
     asyncio.run(use())
 
 
-def test_a_pickled_client_reads_the_environment_where_it_arrives(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_a_pickled_client_reads_the_receivers_environment(server: Server, monkeypatch: pytest.MonkeyPatch):
     """The proxies of a machine, not of the one that sent it."""
     data = pickle.dumps(Client("http://example.org"))
     monkeypatch.setenv("HTTP_PROXY", "ftp://proxy")
