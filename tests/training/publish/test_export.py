@@ -114,7 +114,10 @@ def test_exporting_again_replaces_the_model_whole(run_folder: Path, tmp_path: Pa
     first = export(run_folder, tmp_path)
     (first / "left-over").touch()
     sha256 = load_model(first).sha256
-    assert load_model(export(run_folder, tmp_path)).sha256 == sha256  # and the same run gives the same files
+    # and the same run gives the same files
+    assert (
+        load_model(export(run_folder, tmp_path, replace=True)).sha256 == sha256
+    )  # and the same run gives the same files
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
     assert not (first / "left-over").exists()
 
