@@ -1,5 +1,8 @@
 """One rule for labels everywhere: a number is an index, a text is a name and only then an index."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +24,7 @@ WRONG = ["11", "-2", "1.0", "dog", "²", "1" * 5000, "true"]
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
-    document = tiny_models.document("numbers", "cgan", channels=1, classes=CLASSES)
+    document = tiny_models.document("numbers", "cgan", channels=1, classes=CLASSES) | {"name": "Größe"}
     graph = tiny_models.generator(conditional=True, seed=2)
     tiny_models.write_model(folder / "numbers", document, {"generator.onnx": graph})
     return folder
@@ -87,3 +90,13 @@ def test_a_text_that_means_no_class_is_rejected(label: str, numbers: Server):
             assert response.json()["errors"][0]["pointer"] in ("/label", "/labels")
     with pytest.raises(BulkError):
         label_rule(label, "numbers", CLASSES)
+
+
+def test_a_listing_never_fails_on_the_encoding(repository: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", "models", "--models", str(repository)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0 and b"Gr\\xf6\\xdfe" in done.stdout

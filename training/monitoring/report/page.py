@@ -153,7 +153,7 @@ def _parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def defaults(family: str) -> dict[str, Any]:
     """What options.json holds of a recipe that sets only what it must, and growing as if it were on."""
-    required = {"id": "any", "name": "", "family": family, "total_kimg": 1.0}
+    required = {"id": "any", "name": "any", "family": family, "total_kimg": 1.0}
     growing = {"growing": vars(Growing())} if family == "stylegan" else {}
     document = json.loads(json.dumps(from_dict(required | {"network": {}}).as_dict() | growing))
     return {key: value for key, value in document.items() if key not in required}
