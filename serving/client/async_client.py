@@ -138,11 +138,12 @@ class AsyncClient:
         rows: Sequence[Place],
         columns: Sequence[Place],
         styles: Styles = "coarse",
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
         """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
         return await self._call(
-            requests.style_mix(model, rows=rows, columns=columns, styles=styles, truncation=truncation)
+            requests.style_mix(model, rows=rows, columns=columns, styles=styles, labels=labels, truncation=truncation)
         )
 
     async def models(self) -> list[Model]:

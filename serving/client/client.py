@@ -136,10 +136,13 @@ class Client:
         rows: Sequence[Place],
         columns: Sequence[Place],
         styles: Styles = "coarse",
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
         """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
-        return self._call(requests.style_mix(model, rows=rows, columns=columns, styles=styles, truncation=truncation))
+        return self._call(
+            requests.style_mix(model, rows=rows, columns=columns, styles=styles, labels=labels, truncation=truncation)
+        )
 
     def models(self) -> list[Model]:
         """What the server has, in order of id."""
