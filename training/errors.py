@@ -5,6 +5,7 @@ TrainingError
 +- DataError          data that cannot be used
 +- TrainingDiverged   a loss is no longer a number
 +- ExportError        an exported model failed a check; nothing was written
++- CheckpointError    a checkpoint of elsewhere that cannot be imported; nothing was written
 """
 
 
@@ -26,3 +27,7 @@ class TrainingDiverged(TrainingError):
 
 class ExportError(TrainingError):
     """Says which check failed, and what was found."""
+
+
+class CheckpointError(TrainingError):
+    """Says which file, what was found in it, and what can be imported."""
