@@ -66,7 +66,8 @@ function facts(model) {
   const fid = model.metrics.find((metric) => metric.name === "fid");
   const bytes = Object.values(model.files).reduce((sum, file) => sum + file.size, 0);
   const size = `${(bytes / 1e6).toFixed(1)} MB`;
-  return [[model.dataset.name, `${model.image.width} px`].filter(Boolean).join(" · "), fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
+  const origin = [model.dataset.name, `${model.image.width} px`].filter(Boolean).join(" · ");
+  return [origin, fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
 }
 
 const sampled = (model, n, signal) => pictures("v1/sample", { model: model.id, n, seed: 0n }, signal);
