@@ -81,7 +81,8 @@ class Client:
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> Stream:
-        """As `sample` for any `n`, to iterate over: pictures in order, from requests for `page` of them each.
+        """As `sample` for any `n`, to iterate over: pictures in order, from requests for `page` of them each:
+        at most 256, and of large images no more than a reply holds, 64 MiB of pixels.
 
         `in_flight` requests are under way at a time, and no more pages than that are held in memory.
         """
