@@ -213,7 +213,7 @@ def _generate_file(args: argparse.Namespace) -> int:
     if args.model not in models:
         raise CommandError(f"there is no model `{args.model}`; there are {', '.join(models)}.")
     model = models[args.model]
-    seed = draw_seed() if args.seed is None else args.seed
+    seed = draw_seed(model.latent_source, args.start + args.n - 1) if args.seed is None else args.seed
     layout = encoding.Layout(args.columns or images.square_columns(args.n), args.scale or 1)
     try:
         runtime = Runtime(model)

@@ -83,19 +83,24 @@ def generator(*, conditional: bool, seed: int) -> bytes:
     return g.model(inputs, {"image": (TensorProto.UINT8, ["N", 1, SIZE, SIZE])})
 
 
-def mapping(*, seed: int) -> bytes:
-    """z (N, 8), psi (N, 6) -> w (N, 6, 12): z normalised, two dense layers, truncation towards a mean inside."""
+def mapping(*, seed: int, classes: int = 0) -> bytes:
+    """z (N, 8), psi (N, 6), of `classes` also label (N,) -> w (N, 6, 12): z normalised, two dense layers, truncation
+    towards a mean inside."""
     g = Graph(seed)
     mean_square = g.add("ReduceMean", g.add("Mul", "z", "z"), axes=[1], keepdims=1)
     x = g.add("Div", "z", g.add("Sqrt", g.add("Add", mean_square, g.floats(1e-8))))
-    x = g.add("Gemm", x, g.normal(LATENT, 16, scale=0.4), g.normal(16, scale=0.1))
+    if classes:
+        x = g.add("Concat", x, g.add("Gather", g.normal(classes, 4), "label"), axis=1)
+    x = g.add("Gemm", x, g.normal(LATENT + (4 if classes else 0), 16, scale=0.4), g.normal(16, scale=0.1))
     x = g.add("LeakyRelu", x, alpha=0.2)
     x = g.add("Gemm", x, g.normal(16, W, scale=0.25), g.normal(W, scale=0.1))
     mean = g.normal(W, scale=0.2)
     offset = g.add("Unsqueeze", g.add("Sub", x, mean), g.constant(np.array([1])))  # (N, 1, W)
     scaled = g.add("Mul", offset, g.add("Unsqueeze", "psi", g.constant(np.array([2]))))  # (N, L, W)
     g.nodes.append(helper.make_node("Add", [scaled, mean], ["w"]))
-    inputs = {"z": (TensorProto.FLOAT, ["N", LATENT]), "psi": (TensorProto.FLOAT, ["N", LAYERS])}
+    inputs: Tensors = {"z": (TensorProto.FLOAT, ["N", LATENT]), "psi": (TensorProto.FLOAT, ["N", LAYERS])}
+    if classes:
+        inputs = {**inputs, "label": (TensorProto.INT64, ["N"])}
     return g.model(inputs, {"w": (TensorProto.FLOAT, ["N", LAYERS, W])})
 
 
@@ -172,6 +177,20 @@ def document(
         },
         "metrics": [{"name": "fid", "value": 400.0, "protocol": "made up", "samples": 1, "reference": "none"}],
     }
+
+
+def build_imported(folder: Path) -> Path:
+    """Writes `tiny-imported` under `folder`, a model repository: a style model of three classes, latents of NumPy."""
+    style = {"layers": LAYERS, "w_size": W, "coarse": [0, 1], "middle": [2, 3], "fine": [4, 5]}
+    of = document("tiny-imported", "stylegan2", channels=3, classes=["red", "green", "blue"], style=style)
+    of |= {
+        "latents": "numpy-randomstate",
+        "dataset": {},
+        "training": {"source": {"file": "a.pkl", "sha256": "0" * 64, "format": "none"}},
+    }
+    files = {"mapping.onnx": mapping(seed=5, classes=3), "synthesis.onnx": synthesis(seed=4)}
+    write_model(folder / "tiny-imported", of, files)
+    return folder
 
 
 def build_repository(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Command line: train | series | report | export | evaluate | card | data."""
+"""Command line: train | series | report | export | import | evaluate | card | data."""
 
 import argparse
 import os
@@ -69,7 +69,9 @@ KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
-    commands = parser.add_subparsers(required=True, metavar="train | series | report | export | evaluate | card | data")
+    commands = parser.add_subparsers(
+        required=True, metavar="train | series | report | export | import | evaluate | card | data"
+    )
 
     trains = argparse.ArgumentParser(add_help=False)
     trains.add_argument("--data", type=Path, help=DATA_HELP)
@@ -118,6 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
     export.add_argument("--replace", action="store_true", help="over a model with metrics, or with files of others")
     export.set_defaults(command=_export)
+
+    imports = commands.add_parser(
+        "import", help="write the generator of a checkpoint of elsewhere as ONNX, checked, into a model repository"
+    )
+    imports.add_argument("source", type=Path, help="StyleGAN2-ADA pickle, DCGAN netG.pth, or this project's")
+    imports.add_argument("--id", required=True, help="of the model, and its folder's name")
+    imports.add_argument("--models", type=Path, default=Path("models"), help="model repository (%(default)s)")
+    imports.add_argument("--format", default="auto", help="auto, stylegan2, dcgan or ganymede (%(default)s)")
+    imports.add_argument("--name", help="for people (default: the id)")
+    imports.add_argument("--licence", help="of the weights (default: unknown)")
+    imports.add_argument("--dataset", help="name of the images that it was trained on")
+    imports.add_argument("--dataset-licence", help="their licence")
+    imports.add_argument("--classes", help="names of the classes of a conditional model, separated by commas")
+    imports.add_argument("--noise", choices=["const", "none"], default="const", help="of StyleGAN2 (%(default)s)")
+    imports.add_argument("--dry-run", action="store_true", help="print what was found; write nothing")
+    imports.set_defaults(command=_import)
 
     evaluate = commands.add_parser("evaluate", help="measure an exported model and write the figures into it")
     evaluate.add_argument("model", type=Path, help="model folder, such as models/dcgan-mnist")
@@ -299,6 +317,25 @@ def _export(args: argparse.Namespace) -> int:
     from training.publish.export import export
 
     print(f"written: {export(args.run, args.models, replace=args.replace)}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from training.publish import import_
+
+    about = import_.About(
+        id=args.id,
+        name=args.name,
+        licence=args.licence,
+        dataset=args.dataset,
+        dataset_licence=args.dataset_licence,
+        classes=args.classes.split(",") if args.classes else None,
+        noise=args.noise,
+    )
+    if args.dry_run:
+        print(import_.describe(args.source, about, args.format))
+    else:
+        print(f"written: {import_.import_checkpoint(args.source, args.models, about, args.format)}")
     return 0
 
 

@@ -5,6 +5,7 @@ TrainingError
 +- DataError          data that cannot be used
 +- TrainingDiverged   a loss is no longer a number
 +- ExportError        an exported model failed a check; nothing was written
++- CheckpointError    a checkpoint of elsewhere that cannot be imported; nothing was written
 """
 
 import errno
@@ -32,6 +33,10 @@ class TrainingDiverged(TrainingError):
 
 class ExportError(TrainingError):
     """Says which check failed, and what was found."""
+
+
+class CheckpointError(TrainingError):
+    """Says which file, what was found in it, and what can be imported."""
 
 
 def refused_by_disk(error: OSError, path: Path | None = None) -> str:

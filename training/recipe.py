@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from serving.engine.model_json import ID, ID_RULE
+from serving.engine.model_json import ID, ID_RULE, STYLED
 from training.errors import RecipeError
 from training.losses import LOSSES
 from training.networks import NETWORKS, NetworkConfig, dcgan
@@ -122,7 +122,7 @@ class Monitoring:
 class Recipe:
     id: str  # of the model, and its folder's name
     name: Annotated[str, Field(min_length=1)]  # for people
-    family: Literal["mlp", "dcgan", "cgan", "stylegan"]
+    family: Literal["mlp", "dcgan", "cgan", "stylegan", "stylegan2"]
     total_kimg: Positive  # thousands of real pictures shown
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     loss: Literal["minimax", "non_saturating", "wasserstein", "least_squares", "hinge", "relativistic"] = (
@@ -171,8 +171,10 @@ class Recipe:
                     )
         if self.stabilizer.mismatched_labels and self.family != "cgan":
             raise RecipeError("`stabilizer.mismatched_labels` is for family 'cgan': no other has labels.")
-        if self.family != "stylegan" and (self.style_mixing or self.growing or self.penalty.path_length):
-            raise RecipeError("`style_mixing`, `growing` and `penalty.path_length` are for family 'stylegan'.")
+        if self.family not in STYLED and (self.style_mixing or self.penalty.path_length):
+            raise RecipeError(f"`style_mixing` and `penalty.path_length` are for families {' and '.join(STYLED)}.")
+        if self.family != "stylegan" and self.growing:
+            raise RecipeError("`growing` is for family stylegan.")
         if self.growing and getattr(self.network, "discriminator", None) == "dcgan":
             raise RecipeError("`growing` needs `network.discriminator` (='dcgan') to be 'progressive'.")
         if self.growing and getattr(self.network, "patch", 1) > 1:

@@ -87,11 +87,16 @@ class Model(Reply):
     schema_version: Literal[1]
     id: str
     name: str
-    family: Literal["mlp", "dcgan", "cgan", "stylegan"]
+    family: Literal["mlp", "dcgan", "cgan", "stylegan", "stylegan2"]
     licence: str
     dataset: dict[str, Any]
     image: ImageShape
     latent_size: Positive
+    latents: Literal["philox", "numpy-randomstate"] | Absent = Field(
+        None,
+        description="How an address becomes a latent: `philox`, also where it is absent, or `numpy-randomstate`, "
+        "`RandomState(seed + index).randn`, for which seed + index is at most 2^32 - 1.",
+    )
     classes: list[str] | None = Field(description="Names of the classes of a conditional model.")
     style: Style | None = Field(description="null unless the model is a style model.")
     files: dict[str, File]

@@ -74,7 +74,7 @@ def by_json_type(expected: str, kinds: dict[type, str]) -> Discriminator:
 
 Seed = Annotated[int, Between(0, ADDRESS_LIMIT - 1)]
 DrawnSeed = Annotated[
-    Seed | None, Field(description="By default the server draws one below 2^53. The reply carries it.")
+    Seed | None, Field(description="By default the server draws one that the model has. The reply carries it.")
 ]
 
 
@@ -190,6 +190,9 @@ class StyleMixBody(Body):
     rows: Annotated[list[Keyframe], Items(1, 16)]
     columns: Annotated[list[Keyframe], Items(1, 16)]
     styles: Styles = "coarse"
+    labels: Labels | None = Field(
+        None, description="Conditional models: one class for all, or one for each of the rows and then of the columns."
+    )
     truncation: StyleTruncation = None
 
 

@@ -28,7 +28,7 @@ def generate(args: argparse.Namespace, models: Path) -> int:
     job = plan(
         engine.subject,
         n=args.n,
-        seed=draw_seed() if seed is None else seed,
+        seed=draw_seed(engine.subject.latents, args.start + args.n - 1) if seed is None else seed,
         start=args.start,
         shard_size=args.shard_size or SHARD_SIZE,
         format=args.format or "webdataset",

@@ -14,12 +14,12 @@ from typing import Any
 from serving import __version__
 from serving.bulk.errors import BulkError
 from serving.bulk.labels import LabelRule, label_rule
+from serving.engine.latents import ADDRESS_LIMIT, Source, check_address
 
 FORMATS = ("webdataset", "parquet", "npy", "files")
 IMAGES = ("png", "webp")
 SHARD_SIZE = 10_000
 MAX_SHARDS = 1_000_000  # the digits of their names; their statistics are all held in memory
-ADDRESS_LIMIT = 2**64
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Subject:
     channels: int
     classes: tuple[str, ...] | None
     styled: bool
+    latents: Source = "philox"
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ def plan(
     ):
         if not low <= value <= high:
             raise BulkError(f"`{name}` (={value}) must be between {low} and {high}.")
+    if error := check_address(subject.latents, seed, start + n - 1):
+        raise BulkError(error[1])
     if n > MAX_SHARDS * shard_size:
         raise BulkError(
             f"`shard_size` (={shard_size}) makes more than {MAX_SHARDS:,} shards of {n:,}; give a larger one."

@@ -22,7 +22,8 @@ from serving.engine import generation
 from serving.engine.repository import Model, ModelError, load_model
 from serving.engine.runtime import Runtime
 
-BATCH = 256  # pictures; as many as a server takes in one request
+BATCH = 256  # images; as many as a server takes in one request ...
+BATCH_BYTES = 2**24  # ... and of larger images fewer: a worker holds several batches
 IN_FLIGHT = 2  # requests of one worker to each server: one is computed while another is packed
 FIRST_SECONDS = 10.0  # in which a server says what model it has, or goes without saying
 LONGEST_REST = 300.0  # seconds for which a server is left out
@@ -161,7 +162,14 @@ class ServerSource:
 def subject_of_model(model: Model) -> Subject:
     spec = model.image
     return Subject(
-        model.id, model.sha256, spec.height, spec.width, spec.channels, model.classes, model.style is not None
+        model.id,
+        model.sha256,
+        spec.height,
+        spec.width,
+        spec.channels,
+        model.classes,
+        model.style is not None,
+        model.latent_source,
     )
 
 
@@ -189,6 +197,7 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
             model.channels,
             model.classes,
             model.style_layers is not None,
+            model.latents,
         )
     for url, error in silent.items():
         if subject is None:
@@ -205,6 +214,8 @@ def _other_files(url: str, subject: Subject, found: str) -> str:
 
 def _cut(job: Job, shard: Shard) -> Iterator[tuple[int, int, list[int] | None]]:
     """A shard in batches: start, how many, and the class of each."""
-    for start in range(shard.start, shard.start + shard.n, BATCH):
-        n = min(BATCH, shard.start + shard.n - start)
+    subject = job.subject
+    size = min(BATCH, max(1, BATCH_BYTES // (subject.height * subject.width * subject.channels)))
+    for start in range(shard.start, shard.start + shard.n, size):
+        n = min(size, shard.start + shard.n - start)
         yield start, n, None if job.labels is None else job.labels.of(job.seed, start, n)

@@ -85,7 +85,8 @@ class AsyncClient:
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> AsyncStream:
-        """As `sample` for any `n`, for `async for`: pictures in order, from requests for `page` of them each.
+        """As `sample` for any `n`, for `async for`: pictures in order, from requests for `page` of them
+        each: at most 256, and of large images no more than a reply holds, 64 MiB of pixels.
 
         `in_flight` requests are under way at a time, and no more pages than that are held in memory.
         """
@@ -140,11 +141,12 @@ class AsyncClient:
         rows: Sequence[Place],
         columns: Sequence[Place],
         styles: Styles = "coarse",
+        labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
         """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
         return await self._call(
-            requests.style_mix(model, rows=rows, columns=columns, styles=styles, truncation=truncation)
+            requests.style_mix(model, rows=rows, columns=columns, styles=styles, labels=labels, truncation=truncation)
         )
 
     async def models(self) -> list[Model]:

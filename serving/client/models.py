@@ -1,7 +1,7 @@
 """What a server says of its models."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -10,12 +10,13 @@ class Model:
 
     id: str
     name: str
-    family: str  # mlp, dcgan, cgan or stylegan
+    family: str  # mlp, dcgan, cgan, stylegan or stylegan2
     licence: str
     height: int
     width: int
     channels: int  # 1 grey, 3 RGB
     latent_size: int
+    latents: Literal["philox", "numpy-randomstate"]  # the latter: seed + index is at most 2**32 - 1
     classes: tuple[str, ...] | None  # of a conditional model; a label is an index into it, or a name
     style_layers: int | None  # of a style model
     sha256: str  # of its files: where it is the same, an address means the same picture
@@ -34,6 +35,7 @@ class Model:
             width=image["width"],
             channels=image["channels"],
             latent_size=document["latent_size"],
+            latents=document.get("latents", "philox"),
             classes=None if classes is None else tuple(classes),
             style_layers=None if style is None else style["layers"],
             sha256=document["sha256"],

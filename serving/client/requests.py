@@ -16,7 +16,7 @@ from serving.client.replies import Expected
 NPY = "application/x-npy"
 """What pictures travel as: exact, and a thousandth of the time and a fifth of the bytes that JSON takes."""
 
-DRAWN_BELOW = 2**53  # JavaScript holds such seeds exactly, and so does whatever shows them
+DRAWN_BELOW = 2**31  # every model has them: those with latents of RandomState have no more than 2**32 - index
 
 Place = int | tuple[int, int]  # a seed, index 0, or (seed, index)
 Label = int | str  # the index or the name of a class
@@ -89,7 +89,13 @@ def interpolate(
 
 
 def style_mix(
-    model: str | None, *, rows: Sequence[Place], columns: Sequence[Place], styles: Styles, truncation: float | None
+    model: str | None,
+    *,
+    rows: Sequence[Place],
+    columns: Sequence[Place],
+    styles: Styles,
+    labels: Labels | None,
+    truncation: float | None,
 ) -> Request[Pictures]:
     layers = styles if isinstance(styles, str) else [operator.index(layer) for layer in styles]
     fields = {
@@ -97,6 +103,7 @@ def style_mix(
         "rows": _places(rows),
         "columns": _places(columns),
         "styles": layers,
+        "labels": _labels(labels),
         "truncation": truncation,
     }
     n = len(rows) * len(columns)

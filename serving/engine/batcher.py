@@ -71,7 +71,7 @@ class Batcher:
         self._max_batch = runtime.max_batch if max_batch is None else max_batch
         self._max_queue = max_queue
         self._changed = Condition()  # guards what follows, and the requests
-        self._seconds_per_image = MICRO_BATCH_SECONDS / self._max_batch  # of one thread, until it is measured
+        self._seconds_per_image = runtime.seconds_per_image  # of one thread; then what micro-batches took
         self._queue = FairQueue()  # of what no thread began
         self._images = 0  # waiting or under way
         self._reserved = 0  # for requests that are being prepared

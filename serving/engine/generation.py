@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from serving.engine.latents import Address, address_range, latents, lerp, mix_styles, slerp
+from serving.engine.latents import Address, address_range, check_address, lerp, mix_styles, slerp
 from serving.engine.latents import truncation as truncation_strengths
 from serving.engine.model_json import StyleSpec
 from serving.engine.repository import Model
@@ -66,6 +66,7 @@ def sample(
         addresses = address_range(seed, start, n)
     except ValueError as error:
         raise RequestError("/start", str(error)) from None
+    _check_range(runtime.model, seed, start + n - 1)
     return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation)
 
 
@@ -105,6 +106,7 @@ def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed
     if model.classes is None or not draws_digits(model):
         raise RequestError("/model", f"`model` (={model.id}) must be one whose classes are the digits 0 to 9.")
     labels = [model.classes.index(str(digit)) for digit in digits] * rows
+    _check_range(model, seed, len(labels) - 1)
     return _plan(model, address_range(seed, 0, len(labels)), labels, None)
 
 
@@ -130,14 +132,15 @@ def interpolate(
     model = runtime.model
     if space == "w" and model.style is None:
         raise RequestError("/space", f'`space` (="w") is for style models; {model.id} has only "z".')
+    _check_each(model, keyframes, "keyframes")
     between = {"slerp": slerp, "lerp": lerp}[method or ("lerp" if space == "w" else "slerp")]
     steps = _steps(len(keyframes), frames, loop)
     classes = _classes(model, labels, keyframes)
     labels_of_frames = None if classes is None else [classes[a if t < 0.5 else b] for a, b, t in steps]
     addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
 
-    z = latents(keyframes, model.latent_size)  # (K, Z)
-    ends = runtime.map(**_inputs(model, {"z": z}, None, truncation)) if space == "w" else z
+    z = model.latents(keyframes)  # (K, Z)
+    ends = runtime.map(**_inputs(model, {"z": z}, classes, truncation)) if space == "w" else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
     inputs = {"w": path} if space == "w" else _inputs(model, {"z": path}, labels_of_frames, truncation)
     return Plan(model, inputs, addresses, labels_of_frames, truncation)
@@ -149,29 +152,30 @@ def style_mix(
     rows: Sequence[Address],
     columns: Sequence[Address],
     styles: Literal["coarse", "middle", "fine"] | Sequence[int],
+    labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
 ) -> Plan:
     """Every row's picture with `styles` from every column's: len(rows) * len(columns) pictures, row by row.
 
-    `styles` names a group of layers, or lists layers. `sources` of the plan are the rows' and columns' own pictures,
-    for the figure with its sources along two edges (Karras et al. 2019, figure 3). Raises RequestError.
+    `styles` names a group of layers, or lists layers. `labels`, for a conditional model: one for all, or one for each
+    of the rows and then of the columns; without them as in `sample`. `sources` of the plan are the rows' and columns'
+    own images, for the figure with its sources along two edges (Karras et al. 2019, figure 3). Raises RequestError.
     """
     model = runtime.model
     if model.style is None:
         raise RequestError("/model", f"`model` (={model.id}) must be a style model.")
+    _check_each(model, rows, "rows")
+    _check_each(model, columns, "columns")
     addresses = [*rows, *columns]
-    z = latents(addresses, model.latent_size)
-    w = runtime.map(**_inputs(model, {"z": z}, None, truncation))  # (R + C, L, W)
-    sources = Plan(model, {"w": w}, addresses, None, truncation)
+    classes = _classes(model, labels, addresses)
+    w = runtime.map(**_inputs(model, {"z": model.latents(addresses)}, classes, truncation))  # (R + C, L, W)
+    sources = Plan(model, {"w": w}, addresses, classes, truncation)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
     return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
 
 
 def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
-    if len(addresses) <= FEW:
-        rows = {"address": np.array(addresses, np.uint64)}
-    else:
-        rows = {"z": latents(addresses, model.latent_size)}
+    rows = {"address": np.array(addresses, np.uint64)} if len(addresses) <= FEW else {"z": model.latents(addresses)}
     return Plan(model, _inputs(model, rows, labels, truncation), addresses, labels, truncation)
 
 
@@ -182,10 +186,22 @@ def _inputs(
     (n,) = {len(values) for values in rows.values()}
     if model.style is not None:
         strengths = truncation_strengths(1.0 if truncation is None else truncation, model.style.layers)
-        return {**rows, "psi": np.tile(strengths, (n, 1))}
-    if truncation is not None:
+        rows = {**rows, "psi": np.tile(strengths, (n, 1))}
+    elif truncation is not None:
         raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
     return rows if labels is None else {**rows, "label": np.array(labels, np.int64)}
+
+
+def _check_range(model: Model, seed: int, last: int) -> None:
+    """Raises RequestError where the model has no latent for the indices up to `last`."""
+    if error := check_address(model.latent_source, seed, last):
+        raise RequestError({"seed": "/seed", "index": "/start"}[error[0]], error[1])
+
+
+def _check_each(model: Model, addresses: Sequence[Address], field: str) -> None:
+    for i, address in enumerate(addresses):
+        if error := check_address(model.latent_source, *address):
+            raise RequestError(f"/{field}/{i}", error[1])
 
 
 def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:

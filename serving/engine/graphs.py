@@ -32,12 +32,12 @@ def signature(model: Model, name: str) -> Signature:
     """What the file `name` of `model` must take and give."""
     z = {"z": Tensor(np.float32, (model.latent_size,))}
     image = Tensor(np.uint8, (model.image.channels, model.image.height, model.image.width))
+    label = {} if model.classes is None else {"label": Tensor(np.int64, ())}
     if model.style is None:
-        label = {} if model.classes is None else {"label": Tensor(np.int64, ())}
         return Signature(z | label, "image", image)
     w = Tensor(np.float32, (model.style.layers, model.style.w_size))
     if name == "mapping.onnx":
-        return Signature(z | {"psi": Tensor(np.float32, (model.style.layers,))}, "w", w)
+        return Signature(z | {"psi": Tensor(np.float32, (model.style.layers,))} | label, "w", w)
     return Signature({"w": w}, "image", image)
 
 

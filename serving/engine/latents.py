@@ -8,12 +8,18 @@ import secrets
 import threading
 from collections.abc import Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 ADDRESS_LIMIT = 2**64
 """Seeds and indices are unsigned 64-bit integers: 0 to ADDRESS_LIMIT - 1."""
+
+Source = Literal["philox", "numpy-randomstate"]
+"""How an address becomes a latent: as `latents` says. `numpy-randomstate` is the convention of StyleGAN's own tools."""
+
+RANDOM_STATE_LIMIT = 2**32
+"""RandomState takes seeds of 32 bits, so the sum of seed and index is below this."""
 
 
 class Address(NamedTuple):
@@ -34,20 +40,37 @@ def address_range(seed: int, start: int, n: int) -> list[Address]:
     return list(map(tuple.__new__, repeat(Address), pairs))  # Address itself is called from Python: four times as long
 
 
-def draw_seed() -> int:
-    """A random seed, for whoever named none; below 2**53, so that JavaScript holds it exactly."""
-    return secrets.randbelow(2**53)
+def check_address(source: Source, seed: int, last: int) -> tuple[Literal["seed", "index"], str] | None:
+    """The field of an address that `source` has no latent for, and why; None where it has. `last`: the highest index"""
+    if source == "philox" or seed + last < RANDOM_STATE_LIMIT:
+        return None
+    field, value = ("seed", seed) if seed >= RANDOM_STATE_LIMIT else ("index", last)
+    allowed = "latents of this model are RandomState(seed + index).randn, so seed + index must be at most 2^32 - 1"
+    return field, f"`{field}` (={value}) is out of range: {allowed}."
 
 
-def latents(addresses: Sequence[Address] | np.ndarray, size: int) -> np.ndarray:
+def draw_seed(source: Source = "philox", last: int = 0) -> int:
+    """A random seed, for whoever named none, that has latents up to index `last`.
+
+    Below 2**53, so that JavaScript holds it exactly.
+    """
+    return secrets.randbelow(2**53 if source == "philox" else max(1, RANDOM_STATE_LIMIT - last))
+
+
+def latents(addresses: Sequence[Address] | np.ndarray, size: int, source: Source = "philox") -> np.ndarray:
     """The standard normal latents of `addresses`, or of rows of seed and index (N, 2) uint64: (N, size) float32.
 
-    Philox is counter-based (Salmon et al. 2011): a key gives an independent stream at once, with nothing to skip, so
-    the latent at index 10**15 costs what the one at 0 does.
+    `philox`: Generator(Philox(key=(seed, index))). Philox is counter-based (Salmon et al. 2011): a key gives an
+    independent stream at once, with nothing to skip, so the latent at index 10**15 costs what the one at 0 does.
+    `numpy-randomstate`: RandomState(seed + index).randn(size), rounded to float32. `check_address` tells its range.
     """
     z = np.empty((len(addresses), size), np.float32)
-    stream = _streams.stream
     pairs = addresses.tolist() if isinstance(addresses, np.ndarray) else addresses
+    if source == "numpy-randomstate":
+        for row, (seed, index) in zip(z, pairs, strict=True):
+            row[:] = np.random.RandomState(seed + index).randn(size)
+        return z  # (N, Z)
+    stream = _streams.stream
     for row, (seed, index) in zip(z, pairs, strict=True):
         stream.seek(seed, index)
         stream.normal.standard_normal(dtype=np.float32, out=row)

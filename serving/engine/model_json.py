@@ -5,7 +5,9 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from serving.engine.latents import Source
 
 SCHEMA_VERSION = 1
 ID = "[a-z0-9][a-z0-9.-]{0,63}"
@@ -15,7 +17,9 @@ GRAPHS = {  # the files of each family, in the order they run
     "dcgan": ("generator.onnx",),
     "cgan": ("generator.onnx",),
     "stylegan": ("mapping.onnx", "synthesis.onnx"),
+    "stylegan2": ("mapping.onnx", "synthesis.onnx"),
 }
+STYLED = ("stylegan", "stylegan2")  # conditional or not
 MAX_FILE_BYTES = 2**31 - 1  # protobuf, and so ONNX without external data, ends there
 MAX_DEPTH = 32  # of lists and objects in each other; ours have 5
 
@@ -55,8 +59,9 @@ class Specification:
     family: str  # one of GRAPHS
     image: ImageSpec
     latent_size: int
-    classes: tuple[str, ...] | None  # of a cgan
-    style: StyleSpec | None  # of a stylegan
+    latents: Source  # how an address becomes a latent
+    classes: tuple[str, ...] | None  # of a conditional model
+    style: StyleSpec | None  # of a style model
     files: dict[str, FileSpec]  # exactly those of GRAPHS
 
 
@@ -100,8 +105,9 @@ def _specification(fields: "_Fields") -> Specification:
         family=family,
         image=_image(fields.object("image")),
         latent_size=fields.integer("latent_size", 1, 65536),
-        classes=_classes(fields, conditional=family == "cgan"),
-        style=_style(fields, styled=family == "stylegan"),
+        latents=_latents(fields),
+        classes=_classes(fields, family),
+        style=_style(fields, styled=family in STYLED),
         files=_files(fields.object("files"), GRAPHS[family]),
     )
 
@@ -111,8 +117,17 @@ def _image(fields: "_Fields") -> ImageSpec:
     return ImageSpec(fields.integer("height", 1, 4096), fields.integer("width", 1, 4096), channels)
 
 
-def _classes(fields: "_Fields", *, conditional: bool) -> tuple[str, ...] | None:
-    if not conditional:
+def _latents(fields: "_Fields") -> Source:
+    if "latents" not in fields.values:
+        return "philox"
+    sources = get_args(Source)
+    return fields.get("latents", lambda v: isinstance(v, str) and v in sources, f"one of {', '.join(sources)}")
+
+
+def _classes(fields: "_Fields", family: str) -> tuple[str, ...] | None:
+    if family in STYLED and fields.values.get("classes", ()) is None:
+        return None
+    if family not in ("cgan", *STYLED):
         return fields.get("classes", lambda v: v is None, "null, for the graph takes no label")
 
     def distinct_names(value: Any) -> bool:

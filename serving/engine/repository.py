@@ -5,10 +5,14 @@ A model whose files are not what its `model.json` says is never served: ModelErr
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from serving.engine.latents import Address, Source, latents
 from serving.engine.model_json import DocumentError, FileSpec, ImageSpec, StyleSpec, parse
 
 MAX_DOCUMENT_BYTES = 1 << 20  # a model.json is some kilobytes; what is larger is something else
@@ -25,14 +29,19 @@ class Model:
     folder: Path
     id: str
     name: str
-    family: str  # mlp, dcgan, cgan or stylegan
+    family: str  # mlp, dcgan, cgan, stylegan or stylegan2
     image: ImageSpec
     latent_size: int  # Z
+    latent_source: Source
     classes: tuple[str, ...] | None  # of a conditional model
     style: StyleSpec | None  # of a style model
-    sha256: str  # of all its files: changes when any of them does
+    sha256: str  # of all its files and `latent_source`: where it is the same, an address means the same image
     files: dict[str, FileSpec]
     document: dict[str, Any]  # model.json as it stands
+
+    def latents(self, addresses: Sequence[Address] | np.ndarray) -> np.ndarray:
+        """The latents (N, Z) float32 of addresses, or of rows of seed and index (N, 2) uint64."""
+        return latents(addresses, self.latent_size, self.latent_source)
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files, verified: what was hashed is what the caller holds. Raises ModelError."""
@@ -77,16 +86,18 @@ def load_model(folder: str | Path) -> Model:
         family=spec.family,
         image=spec.image,
         latent_size=spec.latent_size,
+        latent_source=spec.latents,
         classes=spec.classes,
         style=spec.style,
-        sha256=_combined_sha256(spec.files),
+        sha256=_combined_sha256(spec.files, spec.latents),
         files=spec.files,
         document=document,
     )
 
 
-def _combined_sha256(files: dict[str, FileSpec]) -> str:
+def _combined_sha256(files: dict[str, FileSpec], source: Source) -> str:
     lines = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
+    lines += "" if source == "philox" else f"latents {source}\n"
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -33,6 +33,14 @@ OVERRIDES = {
         "growing.fade_kimg=0.08",
         "total_kimg=0.32",
     ],
+    "stylegan2-critters": [
+        "data.resolution=16",
+        "data.count=48",
+        "network.channel_max=16",
+        "network.w_size=16",
+        "network.latent_size=16",
+        "total_kimg=0.32",
+    ],
     "stylegan2-lite-critters": [  # patches of 2 x 2 pixels, and a DCGAN's discriminator
         "data.resolution=64",
         "network.patch=2",

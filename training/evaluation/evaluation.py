@@ -40,7 +40,10 @@ class Evaluation:
         self.runtime, self.model = runtime, runtime.model
         self.data_folder, self.count, self.reference = data_folder, count, reference
         self.inception_weights, self.classifier, self.device = inception_weights, classifier, device
-        recipe = self.model.document["training"]["recipe"]["data"]
+        training = self.model.document["training"]
+        self.imported = "recipe" not in training  # then the data are whatever images it is compared with
+        unknown = {"name": "folder", "resolution": self.model.image.height, "count": None}
+        recipe = unknown if self.imported else training["recipe"]["data"]
         self.name, self.resolution, self.trained_on = recipe["name"], recipe["resolution"], recipe["count"]
         self.mirrored = recipe.get("horizontal_flips", False)
 
@@ -72,7 +75,8 @@ class Evaluation:
 
     def protocol(self, how: str = "") -> str:
         """The protocol of a comparison of samples with the test images."""
-        whose = f"the {self.test.split} set" if self.held_out else "the pictures it was trained on"
+        given = "the given pictures" if self.imported else "the pictures it was trained on"
+        whose = f"the {self.test.split} set" if self.held_out else given
         sizes = f"{self.count:,} pictures against {len(self.test):,} of {whose}, {self.resolution} px"
         return f"{self.extractor}, {how}{sizes}"
 

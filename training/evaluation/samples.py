@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from serving.engine.latents import Address, address_range, latents, lerp, slerp
+from serving.engine.latents import Address, address_range, lerp, slerp
 from serving.engine.repository import Model
 from serving.engine.runtime import Runtime
 
@@ -19,9 +19,8 @@ STYLES: tuple[Styles, ...] = ("coarse", "middle", "fine")
 
 def generate(runtime: Runtime, start: int, n: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray | None]:
     """Pictures at addresses (seed, start ..) -> (n, H, W, C) uint8, and their labels: the classes in turn."""
-    classes = runtime.model.classes
-    labels = np.arange(start, start + n) % len(classes) if classes else None
-    return runtime.generate(latents(address_range(seed, start, n), runtime.model.latent_size), labels), labels
+    labels = _in_turn(runtime.model, np.arange(start, start + n))
+    return runtime.generate(runtime.model.latents(address_range(seed, start, n)), labels), labels
 
 
 def described(model: Model, number: int) -> dict[str, Any]:
@@ -32,8 +31,9 @@ def described(model: Model, number: int) -> dict[str, Any]:
 
 def truncated(runtime: Runtime, psi: float, start: int, n: int) -> np.ndarray:
     """The pictures of `generate` at truncation `psi` on every layer: style models. -> (n, H, W, C) uint8"""
-    z = latents(address_range(SEED, start, n), runtime.model.latent_size)
-    return runtime.generate(z, psi=np.full(1, psi, np.float32))
+    model = runtime.model
+    z = model.latents(address_range(SEED, start, n))
+    return runtime.generate(z, _in_turn(model, np.arange(start, start + n)), np.full(1, psi, np.float32))
 
 
 def mixed(runtime: Runtime, start: int, n: int, styles: Styles | None = None) -> np.ndarray:
@@ -45,8 +45,9 @@ def mixed(runtime: Runtime, start: int, n: int, styles: Styles | None = None) ->
     if model.style is None:
         raise ValueError(f"{model.id}: mixing is for style models.")
     ones = np.ones((n, model.style.layers), np.float32)
+    labels = _in_turn(model, np.arange(start, start + n))
     rows, columns = (
-        runtime.map(latents(address_range(seed, start, n), model.latent_size), ones) for seed in (SEED, COLUMN_SEED)
+        runtime.map(model.latents(address_range(seed, start, n)), ones, labels) for seed in (SEED, COLUMN_SEED)
     )
     for k in range(n):
         layers = list(getattr(model.style, styles or STYLES[(start + k) % len(STYLES)]))
@@ -63,14 +64,19 @@ def path_ends(runtime: Runtime, space: Literal["z", "w"], epsilon: float, start:
     model = runtime.model
     paths, ends = np.divmod(np.arange(start, start + n), 2)
     t = np.random.default_rng(PATH_SEED).random(paths[-1] + 1)[paths] * (1 - epsilon) + ends * epsilon
-    a, b = (latents([Address(PATH_SEED, 2 * int(i) + side) for i in paths], model.latent_size) for side in (0, 1))
-    labels = paths % len(model.classes) if model.classes else None
+    a, b = (model.latents([Address(PATH_SEED, 2 * int(i) + side) for i in paths]) for side in (0, 1))
+    labels = _in_turn(model, paths)
     if space == "z":
         return runtime.generate(_along(slerp, a, b, t), labels)
     if model.style is None:
         raise ValueError(f"{model.id}: `space` (='w') is for style models; this one has z alone.")
     psi = np.ones((n, model.style.layers), np.float32)
-    return runtime.synthesize({"w": _along(lerp, runtime.map(a, psi), runtime.map(b, psi), t)})
+    return runtime.synthesize({"w": _along(lerp, runtime.map(a, psi, labels), runtime.map(b, psi, labels), t)})
+
+
+def _in_turn(model: Model, numbers: np.ndarray) -> np.ndarray | None:
+    """The class of each number (n,), in turn; None for an unconditional model."""
+    return numbers % len(model.classes) if model.classes else None
 
 
 def _along(

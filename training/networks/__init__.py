@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from training.networks import cgan, dcgan, mlp, stylegan
+from training.networks import cgan, dcgan, mlp, stylegan, stylegan2
 
-NETWORKS = {"mlp": mlp, "dcgan": dcgan, "cgan": cgan, "stylegan": stylegan}
-NetworkConfig = mlp.Config | dcgan.Config | cgan.Config | stylegan.Config
+NETWORKS = {"mlp": mlp, "dcgan": dcgan, "cgan": cgan, "stylegan": stylegan, "stylegan2": stylegan2}
+NetworkConfig = mlp.Config | dcgan.Config | cgan.Config | stylegan.Config | stylegan2.Config
 
 
 def build_discriminator(

@@ -1,13 +1,14 @@
 """The pictures of a model card, made from the model's folder: its files, model.json's addresses, the run's record."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from serving.engine import generation, images
-from serving.engine.latents import Address, address_range, latents
+from serving.engine.latents import Address, address_range
 from serving.engine.runtime import Runtime
 from training import files
 from training.monitoring.report import curves
@@ -15,7 +16,9 @@ from training.monitoring.report.record import Record
 from training.monitoring.statistics import read_lines
 from training.monitoring.timelapse import spread
 
-SCALE = 2  # of every image
+SIDE = 128  # pixels of an image that is shown: smaller ones are doubled, and larger ones reduced by a box filter
+MOST_CLASSES = 16  # that have a column each
+LARGE = 512  # pixels: from here on one image takes seconds, and half as many rows and columns are shown
 GAP = 16  # white pixels between two grids
 STRIPS, FRAMES = 4, 10
 SOURCES = 4  # rows and columns of a mixing grid ...
@@ -46,17 +49,16 @@ def draw(runtime: Runtime) -> None:
 def sample_grid(runtime: Runtime) -> np.ndarray:
     """The first pictures of seed 0: eight by eight, or ten of each class in columns."""
     model = runtime.model
-    columns = len(model.classes) if model.classes else 8
-    n = columns * (10 if model.classes else 8)
-    labels = np.arange(n) % columns if model.classes else None
-    pictures = runtime.generate(latents(address_range(0, 0, n), model.latent_size), labels)
-    return _grid(pictures, columns)
+    rows, columns = samples_shape(model.image.height, model.classes)
+    n = rows * columns
+    z = model.latents(address_range(0, 0, n))
+    return _grid(runtime.generate(z, _in_turn(runtime, n)), columns)
 
 
 def interpolations(runtime: Runtime) -> np.ndarray:
     """Strips, each from one address of seed 0 to the next: in w where there is one, within a class where there are."""
     strips = []
-    for k in range(STRIPS):
+    for k in range(fewer(runtime.model.image.height, STRIPS)):
         plan = generation.interpolate(
             runtime,
             keyframes=address_range(0, 2 * k, 2),
@@ -70,23 +72,24 @@ def interpolations(runtime: Runtime) -> np.ndarray:
 
 def mixing_grids(runtime: Runtime) -> np.ndarray:
     """The figure of Karras et al. (2019) for coarse, middle and fine styles, side by side."""
-    grids = []
+    grids, n = [], fewer(runtime.model.image.height, SOURCES)
     for styles in STYLES:
         plan = generation.style_mix(
-            runtime, rows=address_range(0, 0, SOURCES), columns=address_range(0, SOURCES, SOURCES), styles=styles
+            runtime, rows=address_range(0, 0, n), columns=address_range(0, n, n), styles=styles, labels=_first(runtime)
         )
         assert plan.sources is not None
-        mixes, sources = (images.enlarge(runtime.synthesize(each.inputs), SCALE) for each in (plan, plan.sources))
-        grids.append(images.mix_grid(mixes, sources[:SOURCES], sources[SOURCES:]))
+        mixes, sources = (_sized(runtime.synthesize(each.inputs)) for each in (plan, plan.sources))
+        grids.append(images.mix_grid(mixes, sources[:n], sources[n:]))
     gap = np.full((grids[0].shape[0], GAP, grids[0].shape[2]), images.WHITE, np.uint8)
     return np.concatenate([grids[0], gap, grids[1], gap, grids[2]], axis=1)
 
 
 def truncations(runtime: Runtime) -> np.ndarray:
     """One row an address of seed 0, one column a psi of PSIS (Karras et al. 2019, figure 8)."""
-    z = latents(address_range(0, 0, TRUNCATED), runtime.model.latent_size)
-    columns = [runtime.generate(z, psi=np.full(1, psi, np.float32)) for psi in PSIS]
-    return _grid(np.concatenate(columns), TRUNCATED)
+    n = fewer(runtime.model.image.height, TRUNCATED)
+    z, labels = runtime.model.latents(address_range(0, 0, n)), _in_turn(runtime, n)
+    columns = [runtime.generate(z, labels, np.full(1, psi, np.float32)) for psi in PSIS]
+    return _grid(np.concatenate(columns), n)
 
 
 def keep_record(run: Path, folder: Path) -> None:
@@ -106,7 +109,7 @@ def keep_record(run: Path, folder: Path) -> None:
 
 def _addressed(runtime: Runtime, shown: list[dict[str, Any]]) -> np.ndarray:
     """The pictures that a metric shows, each an address (seed, index) and perhaps a label, in two rows."""
-    z = latents([Address(*each["address"]) for each in shown], runtime.model.latent_size)
+    z = runtime.model.latents([Address(*each["address"]) for each in shown])
     labels = [each["label"] for each in shown] if runtime.model.classes else None
     return _grid(runtime.generate(z, labels), -(-len(shown) // 2))
 
@@ -116,4 +119,37 @@ def _rounded(value: float) -> float:
 
 
 def _grid(pictures: np.ndarray, columns: int) -> np.ndarray:
-    return images.grid(images.enlarge(pictures, SCALE), columns)
+    return images.grid(_sized(pictures), columns)
+
+
+def _sized(pictures: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) at twice their size, or reduced so far that neither side exceeds SIDE."""
+    n, height, width, channels = pictures.shape
+    factor = -(-max(height, width) // SIDE)
+    if factor == 1:
+        return images.enlarge(pictures, 2 if 2 * max(height, width) <= SIDE else 1)
+    height, width = height // factor, width // factor
+    blocks = pictures[:, : height * factor, : width * factor].reshape(n, height, factor, width, factor, channels)
+    return blocks.mean(axis=(2, 4)).round().astype(np.uint8)
+
+
+def fewer(side: int, n: int) -> int:
+    """`n` rows or columns, or of large images half as many."""
+    return n // 2 if side >= LARGE else n
+
+
+def samples_shape(side: int, classes: Sequence[str] | None) -> tuple[int, int]:
+    """Rows and columns of the grid of samples: a column for each class, where there are few."""
+    if classes and len(classes) <= MOST_CLASSES:
+        return fewer(side, 10), len(classes)
+    return fewer(side, 8), fewer(side, 8)
+
+
+def _in_turn(runtime: Runtime, n: int) -> np.ndarray | None:
+    classes = runtime.model.classes
+    return np.arange(n) % len(classes) if classes else None
+
+
+def _first(runtime: Runtime) -> int | None:
+    """The class of a mix: of one class, so that styles alone differ."""
+    return 0 if runtime.model.classes else None

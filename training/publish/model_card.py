@@ -12,7 +12,13 @@ from training.monitoring.statistics import read_lines
 from training.monitoring.timelapse import spread
 from training.publish import card_images, reproduce
 
-FAMILIES = {"mlp": "fully connected", "dcgan": "DCGAN", "cgan": "conditional DCGAN", "stylegan": "style-based"}
+FAMILIES = {
+    "mlp": "fully connected",
+    "dcgan": "DCGAN",
+    "cgan": "conditional DCGAN",
+    "stylegan": "style-based",
+    "stylegan2": "StyleGAN2",
+}
 TITLES = {  # in the order of the card
     "judge_accuracy": "Judge accuracy",
     "judge_worst_class": "Judge accuracy, worst class",
@@ -68,7 +74,7 @@ def render(folder: Path) -> str:
     """A model's folder -> the card's text."""
     document = json.loads((folder / "model.json").read_text())
     files = {path.name for path in folder.iterdir()}
-    image, dataset = document["image"], document["dataset"]
+    image = document["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     size = sum(file["size"] for file in document["files"].values())
     kind = f"{FAMILIES[document['family']]} generator of {image['width']} x {image['height']} {colour} pictures"
@@ -85,9 +91,9 @@ def render(folder: Path) -> str:
         "",
         f"A {kind}, latent size {document['latent_size']}, {size / 1e6:.1f} MB of ONNX.",
         "",
-        f"Data: {dataset['name']} ({dataset['licence']}; {dataset['source']}). Weights: {document['licence']}.",
+        f"Data: {_data(document['dataset'])}. Weights: {document['licence']}.",
         *_picture("interpolation.png", _interpolation_caption(document), files),
-        *_mixing(metrics, files),
+        *_mixing(document, metrics, files),
         *_truncation(metrics, files),
         "",
         "## Figures",
@@ -114,22 +120,30 @@ def _picture(name: str, caption: str, files: Collection[str]) -> list[str]:
 
 
 def _samples_caption(document: dict[str, Any]) -> str:
-    if document["classes"]:
-        return f"Seed 0, indices 0 to {len(document['classes']) * 10 - 1}, one class a column; not chosen by hand."
-    return "Seed 0, indices 0 to 63; not chosen by hand."
+    classes = document["classes"]
+    rows, columns = card_images.samples_shape(document["image"]["height"], classes)
+    by_class = ", one class a column" if classes and columns == len(classes) else ""
+    return f"Seed 0, indices 0 to {rows * columns - 1}{by_class}; not chosen by hand."
+
+
+def _data(dataset: dict[str, Any]) -> str:
+    """Of an imported model some of it is unknown, or all."""
+    details = "; ".join(dataset[key] for key in ("licence", "source") if key in dataset)
+    return dataset.get("name", "unknown") + (f" ({details})" if details else "")
 
 
 def _interpolation_caption(document: dict[str, Any]) -> str:
     way = "straight lines in w" if document["style"] else "great circles in z"
     within = ", each within one class" if document["classes"] else ""
-    return f"From picture to picture, along {way}{within}: seed 0, indices 0 to {2 * card_images.STRIPS - 1}."
+    strips = card_images.fewer(document["image"]["height"], card_images.STRIPS)
+    return f"From picture to picture, along {way}{within}: seed 0, indices 0 to {2 * strips - 1}."
 
 
-def _mixing(metrics: Metrics, files: Collection[str]) -> Iterator[str]:
+def _mixing(document: dict[str, Any], metrics: Metrics, files: Collection[str]) -> Iterator[str]:
     if "mixing.png" not in files:
         return
     yield from ("", "## Style mixing")
-    n = card_images.SOURCES
+    n = card_images.fewer(document["image"]["height"], card_images.SOURCES)
     caption = (
         "Coarse, middle and fine styles come from the picture above the column, all others from the one at the left "
         f"of the row: seed 0, rows 0 to {n - 1}, columns {n} to {2 * n - 1}."
@@ -279,6 +293,11 @@ def _worst_caption(metric: dict[str, Any]) -> str:
 
 def _training(document: dict[str, Any], record: list[dict[str, Any]], files: Collection[str]) -> Iterator[str]:
     training = document["training"]
+    if "source" in training:
+        source = training["source"]
+        yield from ("", "## Origin", "")
+        yield f"Imported from `{source['file']}` ({source['format']}), sha256 `{source['sha256']}`."
+        return
     kimg, seconds = training["images_seen"] / 1000, training["seconds"]
     total = training.get("schedule", training["recipe"]).get("total_kimg", kimg)
     seen = f"{kimg:,.0f} kimg" if kimg >= total else f"{kimg:,.0f} of {total:,.0f} kimg"

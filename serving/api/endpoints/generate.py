@@ -155,10 +155,10 @@ def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
     """Return what a model must be able to do, as predicates and in words."""
     if isinstance(body, DigitsBody):
         return [(generation.draws_digits, "draws the ten digits")]
-    if isinstance(body, StyleMixBody):
-        return [(_has_styles, "mixes styles")]
-    assert isinstance(body, SampleBody | InterpolateBody)
+    assert isinstance(body, SampleBody | InterpolateBody | StyleMixBody)
     needs: list[tuple[Callable[[Model], bool], str]] = []
+    if isinstance(body, StyleMixBody):
+        needs.append((_has_styles, "mixes styles"))
     if isinstance(body, InterpolateBody) and body.space == "w":
         needs.append((_has_styles, 'has a `space` "w"'))
     if body.truncation is not None:
@@ -182,7 +182,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
             plan = generation.sample(
                 runtime,
                 n=body.n,
-                seed=_seed(body.seed),
+                seed=_seed(served.model, body.seed, body.start + body.n - 1),
                 start=body.start,
                 labels=body.labels,
                 truncation=body.truncation,
@@ -190,7 +190,8 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
             return plan, Layout(body.columns or images.square_columns(body.n), body.scale)
         case DigitsBody():
             digits = [int(digit) for digit in body.digits]
-            plan = generation.digits(runtime, digits=digits, rows=body.rows, seed=_seed(body.seed))
+            seed = _seed(served.model, body.seed, len(digits) * body.rows - 1)
+            plan = generation.digits(runtime, digits=digits, rows=body.rows, seed=seed)
             return plan, Layout(body.columns or len(digits), body.scale)
         case InterpolateBody():
             plan = generation.interpolate(
@@ -210,6 +211,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 rows=[address(row) for row in body.rows],
                 columns=[address(column) for column in body.columns],
                 styles=body.styles,
+                labels=body.labels,
                 truncation=body.truncation,
             )
             return plan, Layout(len(body.columns), body.scale)
@@ -217,5 +219,6 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
             raise TypeError(f"{type(body).__name__} is not the body of a route")
 
 
-def _seed(seed: int | None) -> int:
-    return draw_seed() if seed is None else seed
+def _seed(model: Model, seed: int | None, last: int) -> int:
+    """Return `seed`, or draw one that has latents up to index `last`."""
+    return draw_seed(model.latent_source, last) if seed is None else seed

@@ -19,7 +19,10 @@ from serving.api.telemetry.metrics import Metrics
 from serving.engine import generation
 from serving.engine.batcher import Closed, DeadlineExceeded, Overloaded
 
-CHECK_SECONDS = 5  # a micro-batch takes a hundredth of a second: an inference that takes this long hangs
+CHECK_SECONDS = 5  # a micro-batch takes a hundredth of a second: an inference that takes this long hangs ...
+CHECK_FACTOR = 10  # ... unless one image takes more than a tenth of it, as of 1024 px: then so many times as long
+SLOW_SECONDS = 0.25  # for an image: such a model is verified less often, ...
+SLOW_SHARE = 0.05  # ... in at most this share of a thread's time
 TOLERANCE = 1  # of 256 levels, between runs on a GPU; on a CPU they are equal
 
 logger = logging.getLogger("ganymede")
@@ -35,6 +38,7 @@ class Health:
         self._failures: dict[str, str] | None = None  # model -> what went wrong; None before the first check
         self._expected: dict[str, np.ndarray] = {}  # model -> the image of its first check
         self._computed: dict[str, int] = {}  # model -> its images at the last check
+        self._due: dict[str, float] = {}  # slow model -> when it is to be verified again, by time.monotonic
         self._counted = False  # in the metrics, as ready
 
     def routes(self) -> list[Route]:
@@ -87,13 +91,18 @@ class Health:
             await self.check()
 
     async def _verify(self, served: ServedModel) -> tuple[str, str | None]:
-        id = served.model.id
+        id, seconds = served.model.id, served.runtime.seconds_per_image
+        if time.monotonic() < self._due.get(id, 0) and id not in (self._failures or {}):
+            return id, None
+        if seconds >= SLOW_SECONDS:
+            self._due[id] = time.monotonic() + seconds / SLOW_SHARE
+        patience = max(CHECK_SECONDS, CHECK_FACTOR * seconds)
         before = self._computed.get(id, 0)
         self._computed[id] = served.batcher.computed
         try:
             plan = generation.sample(served.runtime, seed=0)
-            deadline = time.monotonic() + CHECK_SECONDS
-            async with asyncio.timeout(2 * CHECK_SECONDS):  # a hanging inference does not drop late requests
+            deadline = time.monotonic() + patience
+            async with asyncio.timeout(2 * patience):  # a hanging inference does not drop late requests
                 image = await served.batcher.run(plan.inputs, deadline=deadline)
         except (Overloaded, DeadlineExceeded):  # a busy model is healthy as long as it makes progress
             return id, None if served.batcher.computed > before else "makes no progress"

@@ -65,8 +65,9 @@ class Images:
                 )
                 order = Order(plan, Layout(columns=1, scale=query.scale), media_type)
                 order.check_size()
-            except RequestError as error:  # a URL has `label` where a body has `labels`
+            except RequestError as error:  # a URL has `label` and `index`
                 pointer, message = (text.replace("labels", "label", 1) for text in (error.pointer, error.message))
+                pointer = "/index" if pointer == "/start" else pointer
                 raise invalid(FieldError(pointer, message)) from None
             if "*" in tags:  # any image that exists, and this one does
                 return Response(status_code=304, headers=headers)

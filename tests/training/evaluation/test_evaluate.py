@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny_models
 from memorisers import memoriser
 from serving.engine.repository import load_model
 from serving.engine.runtime import Runtime
@@ -284,3 +285,18 @@ def test_an_evaluation_of_other_counts_begins_anew(model_folder: Path, data_fold
     assert evaluate(model_folder, data_folder, samples=60, **options) == wrong  # as if it had been stopped there
     (model_folder / PARTIAL).write_text(json.dumps({"of": of, "found": {"fid": wrong}}))
     assert evaluate(model_folder, data_folder, samples=50, **options)[0]["value"] > 0
+
+
+def test_an_imported_model_is_compared_with_a_folder_of_images(tmp_path: Path):
+    folder = tiny_models.build_imported(tmp_path / "models") / "tiny-imported"
+    rng = np.random.default_rng(0)
+    (tmp_path / "own").mkdir()
+    for i in range(24):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "own" / f"{i}.png")
+    found = by_name(evaluate(folder, tmp_path / "own", samples=24, reference=24, device="cpu"))
+    assert {"fid", "kid", "precision", "recall", "ppl_w", "fid_mixed", "truncation_psi"} <= set(found)
+    real = loaders.load("folder", tmp_path / "own", 16)
+    extract = inception.extractor(None, "cpu")
+    made = samples.generate(Runtime(load_model(folder)), 0, 24)[0]
+    assert found["fid"]["value"] == pytest.approx(fid(extract(made), extract(real.images.permute(0, 2, 3, 1).numpy())))
+    assert "24 of the given pictures" in found["fid"]["protocol"]

@@ -38,5 +38,6 @@ export function labelOf({ index, label }, model) {
 /** The class that was chosen as a URL has it, by name: a text is a name before it is an index. */
 export const nameOf = ({ label }, model) => model.classes[label] ?? label;
 
-/** Below 2^53, as every seed that is drawn. */
-export const drawSeed = () => String(Math.floor(Math.random() * 2 ** 53));
+/** Below 2^53, as every seed that is drawn; latents of NumPy's RandomState take 32 bits for seed + index. */
+export const drawSeed = (model) =>
+  String(Math.floor(Math.random() * (model?.latents === "numpy-randomstate" ? 2 ** 31 : 2 ** 53)));

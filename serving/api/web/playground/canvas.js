@@ -2,9 +2,12 @@
 
 import { element } from "./dom.js";
 
+const SMOOTH = 256; // pixels: from here on images are reduced, not enlarged
+
 /** An empty canvas of a model's pictures. */
 export function blank(model, attributes = {}) {
-  return element("canvas", { class: "picture", width: model.image.width, height: model.image.height, ...attributes });
+  const kind = model.image.width >= SMOOTH ? "picture smooth" : "picture";
+  return element("canvas", { class: kind, width: model.image.width, height: model.image.height, ...attributes });
 }
 
 /** Draws ImageData or an ImageBitmap, at its own size. */
@@ -14,6 +17,7 @@ export function draw(canvas, picture) {
   const context = canvas.getContext("2d", { willReadFrequently: true }); // many small ones, drawn by the processor
   if (picture instanceof ImageData) context.putImageData(picture, 0, 0);
   else context.drawImage(picture, 0, 0);
+  canvas.classList.toggle("smooth", picture.width >= SMOOTH);
   canvas.classList.add("drawn");
 }
 

@@ -2,13 +2,14 @@
 
 import { draw } from "./canvas.js";
 import { button, byId, element } from "./dom.js";
-import { all, current, isAble } from "./models.js";
+import { all, current, fitting, isAble } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { set, state, watch } from "./state.js";
 
 const THUMBS = 4;
 const SAMPLES = 60;
+const LARGE = 512; // pixels: one of these images takes a second, and fills the row
 const FRACTIONS = /accuracy|worst_class|precision|recall|share|neighbour|copying/; // shown in percent
 const NAMES = { fid: "FID", kid: "KID", ppl: "PPL", inception_score: "Inception Score" };
 
@@ -65,7 +66,8 @@ function facts(model) {
   const fid = model.metrics.find((metric) => metric.name === "fid");
   const bytes = Object.values(model.files).reduce((sum, file) => sum + file.size, 0);
   const size = `${(bytes / 1e6).toFixed(1)} MB`;
-  return [`${model.dataset.name} · ${model.image.width} px`, fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
+  const origin = [model.dataset.name, `${model.image.width} px`].filter(Boolean).join(" · ");
+  return [origin, fid ? `${size} · FID ${fid.value.toFixed(1)}` : size];
 }
 
 const sampled = (model, n, signal) => pictures("v1/sample", { model: model.id, n, seed: 0n }, signal);
@@ -74,7 +76,7 @@ const sampled = (model, n, signal) => pictures("v1/sample", { model: model.id, n
 export async function showThumbs() {
   for (const model of all()) {
     const thumbs = document.querySelector(`.card[data-model="${CSS.escape(model.id)}"] .thumbs`);
-    const found = await patient(() => sampled(model, THUMBS));
+    const found = await patient(() => sampled(model, model.image.width < LARGE ? THUMBS : 1));
     if (found) append(thumbs, found);
   }
 }
@@ -102,10 +104,11 @@ function append(node, found) {
 function openCard() {
   const model = all().find((each) => each.id === state.card);
   if (!model) return dialog.open && dialog.close();
+  const count = fitting(model, SAMPLES);
   const samples = element("div", {
     class: "samples",
     role: "img",
-    "aria-label": `${SAMPLES} pictures of ${model.name}, seed 0, not chosen`,
+    "aria-label": `${count} pictures of ${model.name}, seed 0, not chosen`,
   });
   const { training, dataset } = model;
   dialog.replaceChildren(
@@ -116,7 +119,7 @@ function openCard() {
       button("Close", () => dialog.close()),
     ),
     samples,
-    element("p", { class: "small" }, `Seed 0, indices 0 to ${SAMPLES - 1}; not chosen by hand.`),
+    element("p", { class: "small" }, `Seed 0, indices 0 to ${count - 1}; not chosen by hand.`),
     element("h3", {}, "Figures"),
     element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Figures" }, figures(model)),
     element("h3", {}, "Model"),
@@ -131,18 +134,25 @@ function openCard() {
       ),
       described("Latent", `${model.latent_size} numbers${model.style ? `, ${model.style.layers} style layers` : ""}`),
       described("Classes", model.classes?.join(", ")),
-      described("Data", `${dataset.name} (${dataset.licence}; ${dataset.source})`),
+      described("Data", known(dataset)),
       described("Weights", model.licence),
       described("Trained", trained(training)),
       described("sha256", model.sha256),
     ),
   );
   if (!dialog.open) dialog.showModal();
-  runSamples(async (signal) => append(samples, await sampled(model, SAMPLES, signal)));
+  runSamples(async (signal) => append(samples, await sampled(model, count, signal)));
   return undefined;
 }
 
-function trained({ images_seen: seen, seconds, device }) {
+/** Of an imported model some of it is unknown, or all. */
+function known({ name, licence, source }) {
+  const details = [licence, source].filter(Boolean).join("; ");
+  return name && (details ? `${name} (${details})` : name);
+}
+
+function trained({ images_seen: seen, seconds, device, source }) {
+  if (source) return `Imported from ${source.file} (${source.format})`;
   return `${(seen / 1e6).toFixed(2)} million pictures in ${Math.round(seconds / 60)} min on ${device}`;
 }
 

@@ -35,7 +35,7 @@ export function textField(name, label, attributes = {}, read = (text) => text) {
 
 /** A seed, with a button that draws one. `changes` are made with it. */
 export function seedField(name = "seed", changes = {}) {
-  const draw = () => set({ [name]: drawSeed(), ...changes }, { push: true });
+  const draw = () => set({ [name]: drawSeed(current()), ...changes }, { push: true });
   const text = textField(name, "Seed", { inputmode: "numeric" }, plain);
   return element("div", { class: "joined" }, text, button("New", draw, { "aria-label": "Draw a new seed" }));
 }

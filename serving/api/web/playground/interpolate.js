@@ -7,7 +7,7 @@ import { button, element, roving, say } from "./dom.js";
 import { draggable } from "./drag.js";
 import { checkField, choiceField, classField, seedField, selectField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current, truncationFor } from "./models.js";
+import { current, fittingFrames, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { Player, RATE } from "./player.js";
@@ -72,7 +72,7 @@ export function interpolateView() {
     return {
       model: model.id,
       keyframes: addresses.map(inBody),
-      frames: integer(state.frames),
+      frames: fittingFrames(model, integer(state.frames)),
       method: state.method,
       space: inW ? "w" : undefined,
       loop: state.loop === "1",

@@ -1,7 +1,7 @@
 // Mix: the table of the StyleGAN paper (Karras et al. 2019, figure 3).
 // Chosen layers come from the column, the rest from the row.
 
-import { drawSeed, format, formatAll, further, inBody, parseAll } from "./address.js";
+import { drawSeed, format, formatAll, further, inBody, labelOf, parseAll } from "./address.js";
 import { NPY } from "./api.js";
 import { blank, canvasOf, draw, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
@@ -47,7 +47,7 @@ export function mixView() {
     const addresses = parseAll(state[side]);
     const replace = (address) => change(side, addresses.with(at, address));
     const actions = [
-      ["Draw another", () => replace({ ...addresses[at], seed: drawSeed(), index: "0" })],
+      ["Draw another", () => replace({ ...addresses[at], seed: drawSeed(current()), index: "0" })],
       ["Next of its seed", () => replace(further(addresses[at], 1))],
       ["Use elsewhere…", () => offer(node, addresses[at])],
     ];
@@ -57,7 +57,7 @@ export function mixView() {
 
   function add(side) {
     const addresses = parseAll(state[side]);
-    change(side, [...addresses, { seed: drawSeed(), index: "0", label: null }]);
+    change(side, [...addresses, { seed: drawSeed(current()), index: "0", label: null }]);
   }
 
   function load() {
@@ -70,6 +70,7 @@ export function mixView() {
         rows: rows.map(inBody),
         columns: columns.map(inBody),
         styles: groupOf(chosen, model) ?? chosen,
+        labels: model.classes ? [...rows, ...columns].map((source) => labelOf(source, model)) : undefined,
         truncation: truncationFor(model),
       };
       showRequest([{ route: ROUTE, body, accept: NPY }]);

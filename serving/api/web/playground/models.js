@@ -37,6 +37,20 @@ export function truncationFor(model) {
   return model.style && state.truncation !== "1" ? number(state.truncation) : undefined;
 }
 
+const PAGE_BYTES = 2 ** 24; // of pixels that are asked for at once: five images of 1024 px
+const CLIP_BYTES = 2 ** 26; // of an animation: as much as the server takes
+
+/** `n`, a number or a BigInt, or as many images of a model as fit into one request. */
+export function fitting(model, n, bytes = PAGE_BYTES) {
+  const { width, height, channels } = model.image;
+  const most = Math.max(2, Math.floor(bytes / (width * height * channels)));
+  if (n > most) return typeof n === "bigint" ? BigInt(most) : most;
+  return n; // what is no number, too: the server says what is wrong with it
+}
+
+/** The same for the frames of an animation. */
+export const fittingFrames = (model, n) => fitting(model, n, CLIP_BYTES);
+
 function unknown(id) {
   return { id, name: id, sha256: "", classes: null, style: null, image: { height: 28, width: 28, channels: 1 } };
 }

@@ -5,7 +5,7 @@ import { draw, canvasOf, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
 import { classField, plain, seedField, selectField, textField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current, truncationFor } from "./models.js";
+import { current, fitting, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { show as showRequest } from "./request.js";
@@ -77,7 +77,7 @@ export function sampleView() {
   function bodyOf(model, start) {
     return {
       model: model.id,
-      n: integer(state.count),
+      n: fitting(model, integer(state.count)),
       seed: integer(state.seed),
       start: start === 0n ? undefined : start,
       labels: model.classes && state.label !== "" ? integer(state.label) : undefined,

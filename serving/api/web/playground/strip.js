@@ -66,7 +66,7 @@ export function strip() {
   function open(node) {
     const at = Number(node.dataset.at);
     const actions = [
-      ["Draw another", () => replace(at, { seed: drawSeed(), index: "0", label: keyframes()[at].label })],
+      ["Draw another", () => replace(at, { seed: drawSeed(current()), index: "0", label: keyframes()[at].label })],
       ["Move left", () => move(at, at - 1)],
       ["Move right", () => move(at, at + 1)],
       ["Take out", () => remove(at)],

@@ -6,7 +6,7 @@ import { canvasOf, tile } from "./canvas.js";
 import { button, element, roving } from "./dom.js";
 import { classField, selectField, textField, truncationField } from "./fields.js";
 import { integer } from "./json.js";
-import { current, truncationFor } from "./models.js";
+import { current, fittingFrames, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { drawAt, pictures } from "./pictures.js";
 import { Player, RATE } from "./player.js";
@@ -30,7 +30,7 @@ export function wanderView() {
   const runTrail = task();
   const canvas = element("canvas", { class: "picture screen large", role: "img", "aria-label": "Where the wander is" });
   const play = button("Wander", () => set({ playing: state.playing ? "" : "1" }), { class: "primary play" });
-  const elsewhere = button("Elsewhere", () => set({ from: `${drawSeed()}:0` }, { push: true }));
+  const elsewhere = button("Elsewhere", () => set({ from: `${drawSeed(current())}:0` }, { push: true }));
   const place = element("span", { class: "counter" });
   const trail = element("div", { class: "strip", role: "group", "aria-label": "Addresses on the way" });
   const tabStop = roving(trail, ".tile");
@@ -52,7 +52,7 @@ export function wanderView() {
     return {
       model: model.id,
       keyframes: ends.map(inBody),
-      frames: Math.min(MOST_FRAMES, RATE * seconds + 1), // the last frame is the next leg's first
+      frames: fittingFrames(model, Math.min(MOST_FRAMES, RATE * seconds + 1)), // the last frame is the next leg's first
       space: model.style ? "w" : undefined,
       labels: model.classes ? (label === null ? ends.map((end) => labelOf(end, model)) : integer(label)) : undefined,
       truncation: truncationFor(model),

@@ -160,3 +160,15 @@ def test_sigterm_drains_and_closes_connections(serve: Serve, workers: str):
         log = server.log.read_text()
         assert "Traceback" not in log
         assert all(json.loads(line) for line in log.splitlines() if line.startswith("{"))
+
+
+def test_a_slow_model_is_verified_less_often(repository_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    async def scenario(health: Health, models: ServedModels) -> None:
+        slow, *others = models
+        monkeypatch.setattr(slow.runtime, "seconds_per_image", 2.0)
+        for _ in range(3):
+            await health.check()
+        assert code(health) is None
+        assert slow.batcher.computed == 1 and all(served.batcher.computed == 3 for served in others)
+
+    run(repository_folder, scenario)

@@ -1,8 +1,10 @@
 """A reply that is sent as it is packed keeps its deadline, too: it ends, and nobody takes it for whole."""
 
 import asyncio
+import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,3 +160,15 @@ def test_a_small_reply_needs_no_room_that_others_have(runtime: Runtime, monkeypa
             pass
         with pytest.raises(Problem, match="More images are waiting"), encoder.reserve(large):
             pass
+
+
+def test_a_png_of_1024_pixels_is_packed_off_the_event_loop(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    where: list[int] = []
+    encode = encoding.encode
+    monkeypatch.setattr(encoding, "encode", lambda *rest: (where.append(threading.get_ident()), encode(*rest))[1])
+    plan = generation.sample(runtime, n=1, seed=7)
+    large = replace(plan, model=replace(plan.model, image=replace(plan.model.image, height=1024, width=1024)))
+    for of, side in ((plan, 16), (large, 1024)):
+        made = np.zeros((1, side, side, 3), np.uint8)
+        asyncio.run(Encoder().encode(Order(of, Layout(columns=1), PNG), made, None))
+    assert where[0] == threading.get_ident() != where[1]
