@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--dataset-licence", help="their licence")
     imports.add_argument("--classes", help="names of the classes of a conditional model, separated by commas")
     imports.add_argument("--noise", choices=["const", "none"], default="const", help="of StyleGAN2 (%(default)s)")
+    imports.add_argument("--replace", action="store_true", help="also replace a model that would lose something")
     imports.add_argument("--dry-run", action="store_true", help="print what was found; write nothing")
     imports.set_defaults(command=_import)
 
@@ -335,7 +336,8 @@ def _import(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(import_.describe(args.source, about, args.format))
     else:
-        print(f"written: {import_.import_checkpoint(args.source, args.models, about, args.format)}")
+        made = import_.import_checkpoint(args.source, args.models, about, args.format, replace=args.replace)
+        print(f"written: {made}")
     return 0
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from serving.engine.model_json import ID, ID_RULE
 from training.errors import CheckpointError
-from training.publish import checkpoints, export
+from training.publish import checkpoints, export, model_folder
 from training.publish.checkpoints import Checkpoint
 
 UNKNOWN = "unknown"
@@ -53,10 +53,16 @@ def describe(source: Path, about: About, kind: str = "auto") -> str:
     return "\n".join(lines)
 
 
-def import_checkpoint(source: Path, models: Path, about: About, kind: str = "auto") -> Path:
-    """The generator in `source` -> models/<id>/. Raises CheckpointError and ExportError, and then writes nothing."""
+def import_checkpoint(source: Path, models: Path, about: About, kind: str = "auto", *, replace: bool = False) -> Path:
+    """The generator in `source` -> models/<id>/. Raises CheckpointError and ExportError, and then writes nothing.
+
+    A model that is there stays where it was not imported or would lose metrics, unless `replace`.
+    """
     found = _read(source, about, kind)
-    _check_free(models / about.id)
+    document = _document(source, found, about)
+    if not replace:
+        _check_free(models / about.id)
+        model_folder.check_replaceable(models / about.id, document)
     generator = found.generator
     if about.noise == "none" and found.family == "stylegan2":
         for module in generator.modules():
@@ -64,8 +70,7 @@ def import_checkpoint(source: Path, models: Path, about: About, kind: str = "aut
                 module.noise_strength.zero_()
     if found.channels in OPAQUE:
         generator.synthesis = _OnWhite(generator.synthesis)
-    models.mkdir(parents=True, exist_ok=True)
-    return export.publish(generator, _document(source, found, about), models)
+    return export.publish(generator, document, models)
 
 
 def _read(source: Path, about: About, kind: str) -> Checkpoint:
@@ -90,7 +95,7 @@ def _check_free(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         imported = False
     if not imported:
-        raise CheckpointError(f"{folder}: exists and was not imported; choose another `--id` or remove it.")
+        raise CheckpointError(f"{folder}: exists and was not imported; choose another `--id`, or give `--replace`.")
 
 
 def _document(source: Path, found: Checkpoint, about: About) -> dict[str, Any]:

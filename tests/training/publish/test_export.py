@@ -131,10 +131,7 @@ def test_the_graphs_keep_to_the_format(model_folder: Path):
 def test_exporting_again_replaces_the_model_whole(run_folder: Path, model_folder: Path, tmp_path: Path):
     first = shutil.copytree(model_folder, tmp_path / model_folder.name)
     sha256 = load_model(first).sha256
-    # and the same run gives the same files
-    assert (
-        load_model(export(run_folder, tmp_path, replace=True)).sha256 == sha256
-    )  # and the same run gives the same files
+    assert load_model(export(run_folder, tmp_path)).sha256 == sha256  # and the same run gives the same files
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
