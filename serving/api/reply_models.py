@@ -112,6 +112,64 @@ class Status(Reply):
     status: Literal["alive", "ready"]
 
 
+class Alive(Reply):
+    """Liveness, in the words of the Open Inference Protocol."""
+
+    live: bool
+
+
+class Ready(Reply):
+    """Readiness, in the words of the Open Inference Protocol."""
+
+    ready: bool
+    name: str | Absent = Field(None, description="Id of the model that was asked about.")
+
+
+class ServerMetadata(Reply):
+    """The server, in the words of the Open Inference Protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(Reply):
+    """A tensor that a model takes or gives."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1 is the number of images.")
+
+
+class ModelMetadata(Reply):
+    """A model, in the words of the Open Inference Protocol."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata] = Field(description="`seed`, `z` and `w` are alternatives.")
+    outputs: list[TensorMetadata]
+
+
+class ReplyTensor(Reply):
+    """A tensor of a reply, in `data` or after the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | Absent = Field(None, description="`binary_data_size`: bytes after the JSON.")
+    data: list[float] | Absent = None
+
+
+class InferReply(Reply):
+    """The outputs of a model."""
+
+    model_name: str
+    model_version: str
+    id: str | Absent = None
+    outputs: list[ReplyTensor]
+
+
 class FieldError(Reply):
     """One invalid field of a request."""
 
@@ -130,3 +188,4 @@ class Problem(Reply):
     code: str = Field(description="Stable identifier of the kind of problem, for programs.")
     request_id: str
     errors: list[FieldError] | Absent = None
+    error: str | Absent = Field(None, description="Under `/v2`: the same as `detail`.")

@@ -201,6 +201,38 @@ class ImageQuery(BaseModel):
     scale: Scale = 1
 
 
+class InputTensor(BaseModel):
+    """A tensor of a request of the Open Inference Protocol, in `data` or after the JSON."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    shape: Annotated[list[Annotated[int, Between(0, 2**31 - 1)]], Items(1, 8)]
+    datatype: str
+    parameters: dict[str, Any] = Field({}, description="`binary_data_size`: bytes of the tensor after the JSON.")
+    data: list[Any] | None = Field(None, description="Numbers, flat or nested, where the tensor is not binary.")
+
+
+class OutputTensor(BaseModel):
+    """A tensor that a reply of the Open Inference Protocol shall have."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    parameters: dict[str, Any] = Field({}, description="`binary_data`: true for a tensor after the JSON.")
+
+
+class InferBody(BaseModel):
+    """`POST /v2/models/{model}/infer`: latents or addresses, to images and styles. What is not known is left alone."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    id: str | None = Field(None, description="Echoed.")
+    parameters: dict[str, Any] = Field({}, description="`binary_data_output`: true for binary tensors unless said.")
+    inputs: Annotated[list[InputTensor], Items(1, 8)]
+    outputs: Annotated[list[OutputTensor], Items(1, 8)] | None = Field(None, description="By default all.")
+
+
 def address(keyframe: int | AddressBody) -> Address:
     """Address of a keyframe, which is a seed or {seed, index}."""
     return Address(keyframe, 0) if isinstance(keyframe, int) else Address(keyframe.seed, keyframe.index)

@@ -37,7 +37,7 @@ class Generate:
         self._models = models
         self._settings = settings
         self._rate_limit = rate_limit
-        self._encoder = Encoder()
+        self.encoder = Encoder()
 
     def routes(self) -> list[Route]:
         return [Route(body.route, Post(self, body, self._settings), methods=["POST"]) for body in BODIES]
@@ -62,23 +62,27 @@ class Generate:
             raise invalid(FieldError(error.pointer, error.message)) from None
         return await self.fulfil(context, served, order, [(b"vary", b"Accept")])
 
+    def charge(self, context: RequestContext, images: int) -> None:
+        """Charge the client for `images`. Raises Problem 429 where it is over its rate limit."""
+        if self._rate_limit is not None:
+            self._rate_limit.charge(context.client, images)
+
     async def fulfil(self, context: RequestContext, served: ServedModel, order: Order, headers: Fields) -> Response:
         """Return the images of a plan as a reply with `headers`. Raises Problem 429, 503 or 504."""
         plan = order.plan
         context.images = len(plan)
         with ExitStack() as reservation:
-            reservation.enter_context(self._encoder.reserve(order))
-            if self._rate_limit is not None:
-                self._rate_limit.charge(context.client, len(plan))
+            reservation.enter_context(self.encoder.reserve(order.size))
+            self.charge(context, len(plan))
             made = await served.generate(_inputs(order), context)
             if order.streams:
-                pieces = self._encoder.stream(order, made)
+                pieces = self.encoder.stream(order, made)
                 response = Streamed(pieces, order.media_type, reservation.pop_all(), context.deadline)
                 if order.media_type == responses.NPY:
                     response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(made)))
             else:
                 began = time.monotonic()
-                content = await self._encoder.encode(order, *_split(plan, made))
+                content = await self.encoder.encode(order, *_split(plan, made))
                 context.encode_seconds = time.monotonic() - began
                 response = Response(content, media_type=order.media_type)
         served.metrics.generated(served.model.id, context)

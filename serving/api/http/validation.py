@@ -43,20 +43,25 @@ async def read_json_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     content_type = headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise unsupported_media_type(content_type)
+    return await read_body(headers, receive, MAX_BODY_BYTES)
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes. Raises Problem 413, 415, or 400 where the connection ended."""
     coding = headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
         raise unsupported_coding(coding)
     announced = headers.get("content-length", "0")
-    if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
-        raise body_too_large(MAX_BODY_BYTES)
+    if not announced.isdecimal() or len(announced) > 9 or int(announced) > limit:
+        raise body_too_large(limit)
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise incomplete_body()
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise body_too_large(MAX_BODY_BYTES)
+        if len(body) > limit:
+            raise body_too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
 
