@@ -151,7 +151,7 @@ def _gets() -> dict[str, Any]:
     ids = "An id of `GET /v1/models`."
     image, id = (_parameter("path", name, STRING, ids, "stylegan-lite-critters") for name in ("model", "id"))
     address = [image, *(_parameter("path", name, fields[name], example=7) for name in ("seed", "index"))]
-    query = [_parameter("query", name, fields[name]) for name in ("label", "truncation", "scale")]
+    query = [_parameter("query", name, fields[name]) for name in ("label", "truncation", "edit", "scale")]
     script, style = (_parameter("path", "file", STRING, example=name) for name in ("main.js", "docs.css"))
     models, model, status = ({JSON: _ref(reply)} for reply in (replies.Models, replies.Model, replies.Status))
     operations = {

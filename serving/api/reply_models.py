@@ -40,6 +40,7 @@ class Images(Reply):
     version: str = Field(description="Version of the server.")
     images: list[Image]
     truncation: Truncation | Absent = None
+    edits: list[Any] | Absent = Field(None, description="As they were requested.")
 
 
 class ImageShape(Reply):
@@ -60,8 +61,16 @@ class Style(Reply):
     fine: list[int]
 
 
+class Direction(Reply):
+    """A semantic direction of a style model, for `edits`."""
+
+    name: str
+    method: str = Field(description="`sefa`, `ganspace`, or `attribute` for one that is named after what it moves.")
+    layers: list[int] = Field(description="Layers that it acts on by default.")
+
+
 class File(Reply):
-    """Size and checksum of an ONNX file."""
+    """Size and checksum of an ONNX file, or of the directions."""
 
     sha256: Sha256
     size: Count = Field(description="In bytes.")
@@ -94,6 +103,7 @@ class Model(Reply):
     latent_size: Positive
     classes: list[str] | None = Field(description="Names of the classes of a conditional model.")
     style: Style | None = Field(description="null unless the model is a style model.")
+    directions: list[Direction] | Absent = Field(None, description="Style models that have some.")
     files: dict[str, File]
     training: Training
     metrics: list[Metric]

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from serving.engine.directions import Edit, offsets
 from serving.engine.latents import Address, address_range, latents, lerp, mix_styles, slerp
 from serving.engine.latents import truncation as truncation_strengths
 from serving.engine.model_json import StyleSpec
@@ -42,6 +43,7 @@ class Plan:
     addresses: Sequence[Address | None]  # of each picture; None where it is between addresses, or a mix of two
     labels: list[int] | None  # the class of each picture; None for an unconditional model
     truncation: float | None = None  # as it was asked for
+    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = ()  # as they were asked for: of all images, or of each keyframe
     sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
 
     def __len__(self) -> int:
@@ -56,17 +58,19 @@ def sample(
     start: int = 0,
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
+    edits: Sequence[Edit] = (),
 ) -> Plan:
     """The pictures at addresses (seed, start) to (seed, start + n - 1).
 
     `labels`, for a conditional model: one for all or one an image. Without them the class of an image follows from its
-    address, index modulo the number of classes, so that it too can be made again by anyone. Raises RequestError.
+    address, index modulo the number of classes, so that it too can be made again by anyone. `edits`, for a style model
+    with directions: added to each w. Raises RequestError.
     """
     try:
         addresses = address_range(seed, start, n)
     except ValueError as error:
         raise RequestError("/start", str(error)) from None
-    return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation)
+    return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation, edits)
 
 
 def draws_digits(model: Model) -> bool:
@@ -103,6 +107,7 @@ def interpolate(
     loop: bool = False,
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
+    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = (),
 ) -> Plan:
     """`frames` pictures, evenly from the first keyframe to the last; with `loop` on to just before the first again.
 
@@ -111,6 +116,8 @@ def interpolate(
     `space` "w" needs a style model. `method` is slerp in z and lerp in w unless given: latents in z lie near a sphere,
     those in w on no surface that is known.
     `labels`: one for all or one a keyframe; without them as in `sample`. A frame has its nearest keyframe's.
+    `edits`, for a style model with directions: a list for all frames, or a list for each keyframe, between which what
+    they add to w is interpolated along straight lines.
     """
     model = runtime.model
     if space == "w" and model.style is None:
@@ -125,7 +132,11 @@ def interpolate(
     ends = runtime.map(**_inputs(model, {"z": z}, None, truncation)) if space == "w" else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
     inputs = {"w": path} if space == "w" else _inputs(model, {"z": path}, labels_of_frames, truncation)
-    return Plan(model, inputs, addresses, labels_of_frames, truncation)
+    if edits:
+        offset = _keyframe_offsets(model, edits, len(keyframes))  # (K, L, W)
+        moved = np.stack([lerp(offset[a], offset[b], t) for a, b, t in steps])  # (frames, L, W)
+        inputs = {"w": path + moved} if space == "w" else inputs | {"edit": moved}
+    return Plan(model, inputs, addresses, labels_of_frames, truncation, edits)
 
 
 def style_mix(
@@ -149,15 +160,25 @@ def style_mix(
     w = runtime.map(**_inputs(model, {"z": z}, None, truncation))  # (R + C, L, W)
     sources = Plan(model, {"w": w}, addresses, None, truncation)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
-    return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
+    return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources=sources)
 
 
-def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
+def _plan(
+    model: Model,
+    addresses: list[Address],
+    labels: list[int] | None,
+    truncation: float | None,
+    edits: Sequence[Edit] = (),
+) -> Plan:
+    offset = _offsets(model, edits, "edits") if edits else None
     if len(addresses) <= FEW:
         rows = {"address": np.array(addresses, np.uint64)}
     else:
         rows = {"z": latents(addresses, model.latent_size)}
-    return Plan(model, _inputs(model, rows, labels, truncation), addresses, labels, truncation)
+    inputs = _inputs(model, rows, labels, truncation)
+    if offset is not None:
+        inputs["edit"] = np.broadcast_to(offset, (len(addresses), *offset.shape))
+    return Plan(model, inputs, addresses, labels, truncation, edits)
 
 
 def _inputs(
@@ -171,6 +192,34 @@ def _inputs(
     if truncation is not None:
         raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
     return rows if labels is None else {**rows, "label": np.array(labels, np.int64)}
+
+
+def _offsets(model: Model, edits: Sequence[Edit], field: str) -> np.ndarray:
+    """What `edits` add to w, (L, W). Raises RequestError, which points into `field`, such as `edits[1]`."""
+    pointer = "/" + field.replace("[", "/").replace("]", "")
+    if not model.directions or model.style is None:
+        raise RequestError(pointer, f"`edits` is for style models with directions; {model.id} has none.")
+    for i, edit in enumerate(edits):
+        if edit.direction not in model.directions:
+            message = f"`{field}[{i}].direction` (={edit.direction!r}) must be one of {', '.join(model.directions)}."
+            raise RequestError(f"{pointer}/{i}/direction", message)
+        for k, layer in enumerate(edit.layers or ()):
+            if not 0 <= layer < model.style.layers:
+                message = f"`{field}[{i}].layers[{k}]` (={layer}) must be between 0 and {model.style.layers - 1}."
+                raise RequestError(f"{pointer}/{i}/layers/{k}", message)
+    return offsets(edits, model.directions, model.vectors, model.style.layers)
+
+
+def _keyframe_offsets(model: Model, edits: Sequence[Edit] | Sequence[Sequence[Edit]], keyframes: int) -> np.ndarray:
+    """What edits add to the w of each keyframe, (K, L, W)."""
+    lists = [each for each in edits if not isinstance(each, Edit)]
+    if not lists:
+        offset = _offsets(model, [each for each in edits if isinstance(each, Edit)], "edits")
+        return np.broadcast_to(offset, (keyframes, *offset.shape))
+    if len(lists) != keyframes:
+        found = f"`edits` has {len(lists)} lists"
+        raise RequestError("/edits", f"{found}; it must be one list of edits for all frames, or {keyframes}.")
+    return np.stack([_offsets(model, each, f"edits[{i}]") for i, each in enumerate(lists)])
 
 
 def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:

@@ -91,7 +91,8 @@ class Runtime:
         """Rows, N at least 1 -> pictures (N, H, W, C) uint8.
 
         "address" (N, 2) uint64, seed and index, or "z" (N, Z) float32; with it "label" (N,) int64 for a conditional
-        model, or "psi" (N, L) float32 for a style model. Or, of a style model, "w" (N, L, W) float32 alone.
+        model, or "psi" (N, L) float32 for a style model, and perhaps "edit" (N, L, W) float32, which is added to w. Or,
+        of a style model, "w" (N, L, W) float32 alone.
         """
         n, spec = len(next(iter(inputs.values()))), self.model.image
         pictures = np.empty((n, spec.height, spec.width, spec.channels), np.uint8)
@@ -184,11 +185,16 @@ class Runtime:
         mapping, synthesis = self._sessions["mapping.onnx"], self._sessions["synthesis.onnx"]
         first = mapping.io_binding()
         for name, values in inputs.items():
+            if name == "edit":
+                continue
             first.bind_cpu_input(name, np.ascontiguousarray(values))
         first.bind_output("w", DEVICE[self.provider])
         mapping.run_with_iobinding(first)
         second = synthesis.io_binding()
-        second.bind_ortvalue_input("w", first.get_outputs()[0])
+        if "edit" in inputs:
+            second.bind_cpu_input("w", first.get_outputs()[0].numpy() + inputs["edit"])
+        else:
+            second.bind_ortvalue_input("w", first.get_outputs()[0])
         second.bind_output("image", "cpu")
         synthesis.run_with_iobinding(second)
         return cast(np.ndarray, second.get_outputs()[0].numpy())

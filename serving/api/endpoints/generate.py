@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from starlette.responses import Response
@@ -17,7 +18,7 @@ from serving.api.http.negotiation import negotiate
 from serving.api.http.problems import FieldError, Problem, invalid, quote
 from serving.api.http.responses import Encoder, Fields, Order, Streamed
 from serving.api.http.validation import parse_json, read_json_body
-from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
+from serving.api.schemas import Body, DigitsBody, EditBody, InterpolateBody, SampleBody, StyleMixBody, address, edit
 from serving.api.served_models import ServedModel, ServedModels
 from serving.api.settings import Settings
 from serving.engine import generation, images
@@ -167,11 +168,24 @@ def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
         needs.append((_has_styles, 'has a `space` "w"'))
     if body.truncation is not None:
         needs.append((_has_styles, "takes `truncation`"))
+    if names := _edited(body.edits):
+        needs.append(
+            (lambda model: names <= model.directions.keys(), f"has the directions of `edits` (={quote(sorted(names))})")
+        )
     if (labels := body.labels) is not None:
         needs.append(
             (lambda model: generation.has_classes(model, labels), f"has the classes of `labels` (={quote(labels)})")
         )
     return needs
+
+
+def _edits(bodies: Sequence[EditBody] | Sequence[Sequence[EditBody]]) -> Any:
+    return [edit(each) if isinstance(each, EditBody) else [edit(inner) for inner in each] for each in bodies]
+
+
+def _edited(bodies: Sequence[EditBody] | Sequence[Sequence[EditBody]]) -> set[str]:
+    """Return the names of the directions."""
+    return set().union(*({each.direction} if isinstance(each, EditBody) else _edited(each) for each in bodies))
 
 
 def _has_styles(model: Model) -> bool:
@@ -190,6 +204,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 start=body.start,
                 labels=body.labels,
                 truncation=body.truncation,
+                edits=[edit(each) for each in body.edits],
             )
             return plan, Layout(body.columns or images.square_columns(body.n), body.scale)
         case DigitsBody():
@@ -206,6 +221,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 loop=body.loop,
                 labels=body.labels,
                 truncation=body.truncation,
+                edits=_edits(body.edits),
             )
             return plan, Layout(body.columns or min(body.frames, STRIP), body.scale, Animation(body.fps, body.loop))
         case StyleMixBody():

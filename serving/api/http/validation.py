@@ -20,7 +20,7 @@ from serving.api.http.problems import (
     unsupported_coding,
     unsupported_media_type,
 )
-from serving.api.schemas import AddressBody
+from serving.api.schemas import AddressBody, EditBody
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ERRORS = 20  # of one reply: a list of 256 wrong labels is understood from the first few
@@ -79,8 +79,11 @@ def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parse
 
     Raises Problem 422 with an error for every value that is wrong.
     """
-    fields: dict[str, int | float | str] = {}
+    fields: dict[str, int | float | str | list[str]] = {}
     for name, text in values:
+        if name == "edit":  # the one that may be repeated
+            fields[name] = [*fields.get(name, []), text]  # pyright: ignore[reportGeneralTypeIssues]
+            continue
         if name in fields:
             raise invalid(FieldError(_pointer([name]), f"`{name[:60]}` is given twice."))
         fields[name] = json.loads(text) if re.fullmatch(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,39})?", text) else text
@@ -127,7 +130,8 @@ def _message(model: type[BaseModel], path: list[int | str], error: ErrorDetails)
     if kind == "missing":
         return f"`{name}` is missing."
     if kind == "extra_forbidden":
-        known = model.model_fields if len(path) == 1 else AddressBody.model_fields
+        inner = EditBody if path[0] == "edits" else AddressBody
+        known = (model if len(path) == 1 else inner).model_fields
         return f"`{name[:60]}` is not a field here; the fields are {listed(list(known), 'and')}."
     if kind == "literal_error":
         expected = "must be " + context["expected"].replace("'", "`")
