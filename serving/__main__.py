@@ -79,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
 
+    generate.add_argument(
+        "--edit",
+        type=_edit,
+        action="append",
+        default=[],
+        metavar="NAME:STRENGTH",
+        help="a step along a direction of a style model, such as sefa-0:2.5, or sefa-0:2.5:0,1 on those layers; "
+        "may be repeated",
+    )
+
     file = generate.add_argument_group("one file", f"a grid, a zip or an array of at most {MAX_IMAGES:,} pictures")
     file.add_argument("-o", "--output", type=Path, metavar="FILE", help=" ".join(FORMATS))
     file.add_argument("--scale", type=_integer(1, MAX_SCALE), help="enlarge by whole pixels (default: 1)")
@@ -131,6 +141,15 @@ def _fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return value
+
+
+def _edit(text: str):
+    from serving.engine.directions import parse_edit
+
+    try:
+        return parse_edit(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -219,6 +238,7 @@ def _generate_file(args: argparse.Namespace) -> int:
             start=args.start,
             labels=None if args.labels is None else _labels(args.labels, model.classes or ()),
             truncation=args.truncation,
+            edits=args.edit,
         )
         encoding.check_size(plan, layout, format)
         pictures = runtime.synthesize(plan.inputs)

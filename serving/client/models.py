@@ -18,6 +18,7 @@ class Model:
     latent_size: int
     classes: tuple[str, ...] | None  # of a conditional model; a label is an index into it, or a name
     style_layers: int | None  # of a style model
+    directions: tuple[str, ...]  # of a style model: what `edits` name
     sha256: str  # of its files: where it is the same, an address means the same picture
     document: dict[str, Any] = field(repr=False)
 
@@ -36,6 +37,7 @@ class Model:
             latent_size=document["latent_size"],
             classes=None if classes is None else tuple(classes),
             style_layers=None if style is None else style["layers"],
+            directions=tuple(each["name"] for each in document.get("directions", [])),
             sha256=document["sha256"],
             document=document,
         )

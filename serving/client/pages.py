@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from serving.client import requests
 from serving.client.errors import ReplyError
 from serving.client.pictures import Pictures
-from serving.client.requests import Label, Labels, Request
+from serving.client.requests import Edits, Label, Labels, Request
 
 PAGE = 256  # the most pictures a server takes in one request
 IN_FLIGHT = 4  # pages asked for at a time: the server computes one while others travel
@@ -24,6 +24,7 @@ class Pages:
         start: int,
         labels: Labels | None,
         truncation: float | None,
+        edits: Edits = (),
         page: int,
         in_flight: int,
     ):
@@ -32,7 +33,7 @@ class Pages:
         for name, value, least in (("n", self.n, 0), ("page", self.page, 1), ("in_flight", self.in_flight, 1)):
             if value < least:
                 raise ValueError(f"`{name}` (={value}) must be {least} or more.")
-        self.model, self.truncation = model, truncation
+        self.model, self.truncation, self.edits = model, truncation, edits
         self.seed = requests.draw_seed() if seed is None else operator.index(seed)  # one for all pages
         self.labels: Label | Sequence[Label] | None = labels
         if requests.is_list(labels) and len(labels) != self.n:
@@ -49,6 +50,7 @@ class Pages:
                 start=self.start + first,
                 labels=self.labels[first : first + n] if requests.is_list(self.labels) else self.labels,
                 truncation=self.truncation,
+                edits=self.edits,
             )
 
     def check(self, page: Pictures) -> Pictures:

@@ -22,6 +22,9 @@ DRAWN_BELOW = 2**53  # JavaScript holds such seeds exactly, and so does whatever
 Place = int | tuple[int, int]  # a seed, index 0, or (seed, index)
 Label = int | str  # the index or the name of a class
 Labels = Label | Sequence[Label]
+Edit = tuple[str, float] | tuple[str, float, Sequence[int]]  # a direction, strength -5 to 5, and perhaps its layers
+Edits = Sequence[Edit]
+KeyframeEdits = Edits | Sequence[Edits]  # for all frames, or for each keyframe
 Styles = Literal["coarse", "middle", "fine"] | Sequence[int]  # which layers come from the column
 
 T = TypeVar("T")
@@ -37,11 +40,26 @@ class Request(Generic[T]):
 
 
 def sample(
-    model: str | None, *, n: int, seed: int | None, start: int, labels: Labels | None, truncation: float | None
+    model: str | None,
+    *,
+    n: int,
+    seed: int | None,
+    start: int,
+    labels: Labels | None,
+    truncation: float | None,
+    edits: Edits = (),
 ) -> Request[Pictures]:
     n, start, seed = operator.index(n), operator.index(start), _seed(seed)
     addresses = [Address(seed, start + i) for i in range(n)]
-    fields = {"model": model, "n": n, "seed": seed, "start": start, "labels": _labels(labels), "truncation": truncation}
+    fields = {
+        "model": model,
+        "n": n,
+        "seed": seed,
+        "start": start,
+        "labels": _labels(labels),
+        "truncation": truncation,
+        "edits": [_edit(edit) for edit in edits] or None,
+    }
     return _post("/v1/sample", fields, Expected(n, model, addresses))
 
 
@@ -62,6 +80,7 @@ def interpolate(
     loop: bool,
     labels: Labels | None,
     truncation: float | None,
+    edits: KeyframeEdits = (),
 ) -> Request[Pictures]:
     fields = {
         "model": model,
@@ -72,6 +91,7 @@ def interpolate(
         "loop": loop,
         "labels": _labels(labels),
         "truncation": truncation,
+        "edits": _keyframe_edits(edits) or None,
     }
     return _post("/v1/interpolate", fields, Expected(frames, model, None))
 
@@ -121,6 +141,18 @@ def _places(places: Sequence[Place]) -> list[int | dict[str, int]]:
         else operator.index(place)
         for place in places
     ]
+
+
+def _edit(edit: Edit) -> dict[str, Any]:
+    fields: dict[str, Any] = {"direction": edit[0], "strength": float(edit[1])}
+    return fields if len(edit) == 2 else {**fields, "layers": [operator.index(layer) for layer in edit[2]]}
+
+
+def _keyframe_edits(edits: KeyframeEdits) -> list[Any]:
+    """A list of edits, or a list for each keyframe: an edit begins with a name."""
+    if all(len(each) > 0 and isinstance(each[0], str) for each in edits):
+        return [_edit(cast(Edit, each)) for each in edits]
+    return [[_edit(edit) for edit in cast(Edits, each)] for each in edits]
 
 
 def is_list(labels: Labels | None) -> TypeGuard[Sequence[Label]]:
