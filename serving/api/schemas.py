@@ -159,6 +159,7 @@ KeyframeEdits = Annotated[
     ),
 ]
 
+MAX_FRAMES = 1_000_000  # of an interpolation, over all of its replies
 Scale = Annotated[int, Between(1, 16), Field(description="Every pixel becomes scale x scale pixels.")]
 GridColumns = Annotated[int, Between(1, 256)]
 
@@ -204,7 +205,13 @@ class InterpolateBody(Body):
     route: ClassVar[str] = "/v1/interpolate"
 
     keyframes: Annotated[list[Keyframe], Items(2, 16)]
-    frames: Annotated[int, Between(2, 256)] = Field(60, description="Number of frames in total.")
+    frames: Annotated[int, Between(2, MAX_FRAMES)] = Field(
+        60, description="Number of frames in total; of more than 256, `start` and `n` choose those of a reply."
+    )
+    start: Annotated[int, Between(0, MAX_FRAMES - 1)] = Field(0, description="First frame of the reply.")
+    n: Annotated[int, Between(1, 256)] | None = Field(
+        None, description="Number of frames in the reply; by default all from `start`."
+    )
     method: Literal["slerp", "lerp"] | None = Field(None, description="By default `slerp` in z and `lerp` in w.")
     space: Literal["z", "w"] = Field("z", description="`w` is for style models.")
     loop: bool = Field(False, description="Return to the first keyframe, and repeat the animation.")

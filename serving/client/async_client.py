@@ -13,9 +13,9 @@ from serving.client.call import Call
 from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options
 from serving.client.errors import GanymedeError
 from serving.client.models import Model
-from serving.client.pages import IN_FLIGHT, PAGE, Pages
+from serving.client.pages import IN_FLIGHT, Pages, joined
 from serving.client.pictures import Pictures
-from serving.client.requests import Edits, KeyframeEdits, Labels, Place, Request, Styles
+from serving.client.requests import PAGE, Edits, KeyframeEdits, Labels, Place, Request, Styles
 from serving.client.streams import AsyncStream
 
 T = TypeVar("T")
@@ -124,21 +124,21 @@ class AsyncClient:
     ) -> Pictures:
         """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again.
 
-        `edits`: as of `sample`, for all frames, or a list of them for each keyframe.
+        `edits`: as of `sample`, for all frames, or a list of them for each keyframe. More than 256 frames come in
+        several requests.
         """
-        return await self._call(
-            requests.interpolate(
-                model,
-                keyframes=keyframes,
-                frames=frames,
-                method=method,
-                space=space,
-                loop=loop,
-                labels=labels,
-                truncation=truncation,
-                edits=edits,
-            )
+        walk = requests.walk(
+            model,
+            keyframes=keyframes,
+            frames=frames,
+            method=method,
+            space=space,
+            loop=loop,
+            labels=labels,
+            truncation=truncation,
+            edits=edits,
         )
+        return joined([await self._call(request) for request in walk])
 
     async def style_mix(
         self,

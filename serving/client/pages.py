@@ -2,13 +2,15 @@
 
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from serving.client import requests
 from serving.client.errors import ReplyError
 from serving.client.pictures import Pictures
 from serving.client.requests import Edits, Label, Labels, Request
 
-PAGE = 256  # the most pictures a server takes in one request
 IN_FLIGHT = 4  # pages asked for at a time: the server computes one while others travel
 
 
@@ -56,7 +58,27 @@ class Pages:
     def check(self, page: Pictures) -> Pictures:
         """Raises ReplyError where a page is of other files than those before: the addresses mean other pictures."""
         self._model_sha256 = self._model_sha256 or page.model_sha256
-        if page.model_sha256 != self._model_sha256:
-            reason = f"{page.model} has other files (sha256 {page.model_sha256[:12]}) than for the pages before"
-            raise ReplyError(f"{reason} (sha256 {self._model_sha256[:12]}).", request_id=page.request_id)
-        return page
+        return _same_files(page, self._model_sha256)
+
+
+def joined(pages: Sequence[Pictures]) -> Pictures:
+    """The images of several replies as one. Raises ReplyError where they are of different files."""
+    first = pages[0]
+    if len(pages) == 1:
+        return first
+    for page in pages:
+        _same_files(page, first.model_sha256)
+    labels = [label for page in pages for label in page.labels or ()]
+    return replace(
+        first,
+        array=np.concatenate([page.array for page in pages]),
+        addresses=[address for page in pages for address in page.addresses],
+        labels=None if first.labels is None else labels,
+    )
+
+
+def _same_files(page: Pictures, sha256: str) -> Pictures:
+    if page.model_sha256 != sha256:
+        reason = f"{page.model} has other files (sha256 {page.model_sha256[:12]}) than for the pages before"
+        raise ReplyError(f"{reason} (sha256 {sha256[:12]}).", request_id=page.request_id)
+    return page

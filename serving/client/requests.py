@@ -17,6 +17,7 @@ from serving.client.replies import Expected
 NPY = "application/x-npy"
 """What pictures travel as: exact, and a thousandth of the time and a fifth of the bytes that JSON takes."""
 
+PAGE = 256  # the most images that a server takes in one request
 DRAWN_BELOW = 2**53  # JavaScript holds such seeds exactly, and so does whatever shows them
 
 Place = int | tuple[int, int]  # a seed, index 0, or (seed, index)
@@ -81,7 +82,9 @@ def interpolate(
     labels: Labels | None,
     truncation: float | None,
     edits: KeyframeEdits = (),
+    part: range | None = None,
 ) -> Request[Pictures]:
+    """`part`: the frames of the reply, where not all of them."""
     fields = {
         "model": model,
         "keyframes": _places(keyframes),
@@ -93,7 +96,18 @@ def interpolate(
         "truncation": truncation,
         "edits": _keyframe_edits(edits) or None,
     }
-    return _post("/v1/interpolate", fields, Expected(frames, model, None))
+    if part is not None:
+        fields |= {"start": part.start, "n": len(part)}
+    return _post("/v1/interpolate", fields, Expected(frames if part is None else len(part), model, None))
+
+
+def walk(model: str | None, *, frames: int, **options: Any) -> list[Request[Pictures]]:
+    """`interpolate` in as few requests as it takes, of at most PAGE frames each."""
+    frames = operator.index(frames)
+    if frames <= PAGE:
+        return [interpolate(model, frames=frames, **options)]
+    parts = [range(start, min(start + PAGE, frames)) for start in range(0, frames, PAGE)]
+    return [interpolate(model, frames=frames, part=part, **options) for part in parts]
 
 
 def style_mix(

@@ -108,6 +108,7 @@ def interpolate(
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
     edits: Sequence[Edit] | Sequence[Sequence[Edit]] = (),
+    part: range | None = None,
 ) -> Plan:
     """`frames` pictures, evenly from the first keyframe to the last; with `loop` on to just before the first again.
 
@@ -118,12 +119,13 @@ def interpolate(
     `labels`: one for all or one a keyframe; without them as in `sample`. A frame has its nearest keyframe's.
     `edits`, for a style model with directions: a list for all frames, or a list for each keyframe, between which what
     they add to w is interpolated along straight lines.
+    `part`: only these of the frames, 0 to frames - 1, as they are in the whole.
     """
     model = runtime.model
     if space == "w" and model.style is None:
         raise RequestError("/space", f'`space` (="w") is for style models; {model.id} has only "z".')
     between = {"slerp": slerp, "lerp": lerp}[method or ("lerp" if space == "w" else "slerp")]
-    steps = _steps(len(keyframes), frames, loop)
+    steps = _steps(len(keyframes), frames, loop, range(frames) if part is None else part)
     classes = _classes(model, labels, keyframes)
     labels_of_frames = None if classes is None else [classes[a if t < 0.5 else b] for a, b, t in steps]
     addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
@@ -222,12 +224,12 @@ def _keyframe_offsets(model: Model, edits: Sequence[Edit] | Sequence[Sequence[Ed
     return np.stack([_offsets(model, each, f"edits[{i}]") for i, each in enumerate(lists)])
 
 
-def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:
+def _steps(keyframes: int, frames: int, loop: bool, part: range) -> list[tuple[int, int, float]]:
     """For each frame the two keyframes it lies between and how far, 0 <= t < 1; in integers, so that 0 is exact."""
     segments = keyframes if loop else keyframes - 1
     intervals = frames if loop else max(frames - 1, 1)
     steps = []
-    for frame in range(frames):
+    for frame in part:
         segment, rest = divmod(frame * segments, intervals)
         steps.append((segment % keyframes, (segment + 1) % keyframes, rest / intervals))
     return steps

@@ -27,6 +27,7 @@ from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import draw_seed
 from serving.engine.repository import Model
 
+MAX_PART = 256  # frames of an interpolation in a reply
 STRIP = 16  # frames in a row, where an interpolation is requested as one image
 BODIES: tuple[type[Body], ...] = (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)
 
@@ -133,7 +134,7 @@ def _count(body: Body) -> int:
         case DigitsBody():
             return len(body.digits) * body.rows
         case InterpolateBody():
-            return body.frames
+            return min(body.n or body.frames, MAX_PART)
         case StyleMixBody():
             return (len(body.rows) + 1) * (len(body.columns) + 1) - 1  # the sources are along two edges
         case _:
@@ -179,6 +180,21 @@ def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
     return needs
 
 
+def _part(body: InterpolateBody) -> range:
+    """Return the frames of an interpolation that the reply has. Raises RequestError."""
+    if body.start >= body.frames:
+        message = f"`start` (={body.start}) must be below `frames` (={body.frames})."
+        raise RequestError("/start", message)
+    if body.n is not None and body.start + body.n > body.frames:
+        message = f"`n` (={body.n}) must be at most {body.frames - body.start}, the frames from `start` on."
+        raise RequestError("/n", message)
+    n = body.frames - body.start if body.n is None else body.n
+    if n > MAX_PART:
+        message = f"`frames` (={body.frames}) must be at most {MAX_PART} in a reply; choose some by `start` and `n`."
+        raise RequestError("/frames", message)
+    return range(body.start, body.start + n)
+
+
 def _edits(bodies: Sequence[EditBody] | Sequence[Sequence[EditBody]]) -> Any:
     return [edit(each) if isinstance(each, EditBody) else [edit(inner) for inner in each] for each in bodies]
 
@@ -212,6 +228,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
             plan = generation.digits(runtime, digits=digits, rows=body.rows, seed=_seed(body.seed))
             return plan, Layout(body.columns or len(digits), body.scale)
         case InterpolateBody():
+            part = _part(body)
             plan = generation.interpolate(
                 runtime,
                 keyframes=[address(keyframe) for keyframe in body.keyframes],
@@ -222,8 +239,9 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 labels=body.labels,
                 truncation=body.truncation,
                 edits=_edits(body.edits),
+                part=part,
             )
-            return plan, Layout(body.columns or min(body.frames, STRIP), body.scale, Animation(body.fps, body.loop))
+            return plan, Layout(body.columns or min(len(part), STRIP), body.scale, Animation(body.fps, body.loop))
         case StyleMixBody():
             plan = generation.style_mix(
                 runtime,
