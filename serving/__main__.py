@@ -13,6 +13,8 @@ from serving import __version__
 
 MAX_IMAGES = 65_536  # of one file; they are all held in memory
 MAX_SCALE = 16
+MAX_FRAMES = 10_000_000  # of a walk
+PART = 64  # frames of a walk that are in memory at a time
 ADDRESS_LIMIT = 2**64  # the engine's own, which would bring numpy with it
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".zip": "zip", ".npy": "npy"}
 FILE_OPTIONS = ("scale", "columns")
@@ -82,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
 
+    generate.add_argument(
+        "--edit",
+        type=_edit,
+        action="append",
+        default=[],
+        metavar="NAME:STRENGTH",
+        help="a step along a direction of a style model, such as sefa-0:2.5, or sefa-0:2.5:0,1 on those layers; "
+        "may be repeated",
+    )
+
     file = generate.add_argument_group("one file", f"a grid, a zip or an array of at most {MAX_IMAGES:,} pictures")
     file.add_argument("-o", "--output", type=Path, metavar="FILE", help=" ".join(FORMATS))
     file.add_argument("--scale", type=_integer(1, MAX_SCALE), help="enlarge by whole pixels (default: 1)")
@@ -104,6 +116,31 @@ def _parser() -> argparse.ArgumentParser:
     bulk.add_argument("--verify", action="store_true", help="re-check what is there, and make again what is damaged")
     bulk.add_argument("--dry-run", action="store_true", help="say what it comes to, and write nothing")
     generate.set_defaults(command=_generate)
+
+    walk = commands.add_parser(
+        "walk",
+        parents=[repository],
+        help="write a walk through the latent space as a video",
+        description="Writes a video from one image to the next. Frames are encoded as they are made: any number fits.",
+    )
+    walk.add_argument("model", metavar="MODEL", help="its id, as `models` lists it")
+    walk.add_argument(
+        "--keyframes", required=True, type=_keyframes, metavar="SEED[:INDEX],...", help="at least 2, such as 7,8,9:3"
+    )
+    walk.add_argument("--frames", type=_integer(2, MAX_FRAMES), default=250, help="in all (default: 250)")
+    walk.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".mp4 or .webm")
+    walk.add_argument("--fps", type=_integer(1, 240), default=25, help="frames per second (default: 25)")
+    walk.add_argument("--scale", type=_integer(1, 64), default=4, help="enlarge by whole pixels (default: 4)")
+    walk.add_argument("--space", choices=("z", "w"), default="z", help="w is for style models (default: z)")
+    walk.add_argument("--method", choices=("slerp", "lerp"), help="(default: slerp in z, lerp in w)")
+    walk.add_argument("--loop", action="store_true", help="return to the first keyframe")
+    walk.add_argument("--labels", metavar="A,B,...", help="classes: one for all keyframes, or one each")
+    walk.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
+    walk.add_argument(
+        "--edit", type=_edit, action="append", default=[], metavar="NAME:STRENGTH", help="may be repeated"
+    )
+    walk.add_argument("--poster", type=Path, metavar="FILE", help="also write the first frame, as an image")
+    walk.set_defaults(command=_walk)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the HTTP API")
     openapi.set_defaults(command=_openapi)
@@ -134,6 +171,25 @@ def _fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return value
+
+
+def _keyframes(text: str) -> list[tuple[int, int]]:
+    parse, places = _integer(0, ADDRESS_LIMIT - 1), []
+    for entry in text.split(","):
+        seed, _, index = entry.partition(":")
+        places.append((parse(seed), parse(index or "0")))
+    if len(places) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is one keyframe; at least 2 are needed, such as 7,8")
+    return places
+
+
+def _edit(text: str):
+    from serving.engine.directions import parse_edit
+
+    try:
+        return parse_edit(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -224,6 +280,7 @@ def _generate_file(args: argparse.Namespace) -> int:
             start=args.start,
             labels=None if args.labels is None else _labels(args.labels, model.classes or ()),
             truncation=args.truncation,
+            edits=args.edit,
         )
         encoding.check_size(plan, layout, format)
         pictures = runtime.synthesize(plan.inputs)
@@ -234,6 +291,57 @@ def _generate_file(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.output} cannot be written: {error.strerror}.") from None
     last = args.start + args.n - 1
     print(f"{args.output}: {model.id}, seed {seed}, index {args.start}" + (f" to {last}" if args.n > 1 else ""))
+    return 0
+
+
+def _walk(args: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from tqdm import tqdm
+
+        from serving.client.video import Video
+        from serving.engine import generation, images
+        from serving.engine.latents import Address
+        from serving.engine.repository import ModelError
+        from serving.engine.runtime import Runtime
+
+        video = Video(args.output, fps=args.fps, scale=args.scale)
+    except ImportError as error:
+        raise CommandError(f"a video needs the `video` extra, `pip install 'ganymede[video]'`: {error}") from None
+    except ValueError as error:
+        raise CommandError(error) from None
+    models = _load(args)
+    if args.model not in models:
+        raise CommandError(f"there is no model `{args.model}`; there are {', '.join(models)}.")
+    model = models[args.model]
+    options = {
+        "keyframes": [Address(*place) for place in args.keyframes],
+        "frames": args.frames,
+        "method": args.method,
+        "space": args.space,
+        "loop": args.loop,
+        "labels": None if args.labels is None else _labels(args.labels, model.classes or ()),
+        "truncation": args.truncation,
+        "edits": args.edit,
+    }
+    try:
+        runtime = Runtime(model)
+        with video, tqdm(total=args.frames, desc=str(args.output), unit="frame", disable=None) as bar:
+            for start in range(0, args.frames, PART):
+                part = range(start, min(start + PART, args.frames))
+                frames = runtime.synthesize(generation.interpolate(runtime, **options, part=part).inputs)
+                if start == 0 and args.poster is not None:
+                    images.as_pillow(images.enlarge(frames[:1], args.scale)[0]).save(args.poster)
+                for frame in frames:
+                    video.write(frame)
+                bar.update(len(part))
+    except (ModelError, generation.RequestError) as error:
+        raise CommandError(error) from None
+    except OSError as error:
+        raise CommandError(f"{args.output} cannot be written: {error.strerror or error}.") from None
+    except ValueError as error:  # of Pillow, which knows the formats of the poster
+        raise CommandError(f"{args.poster} cannot be written: {error}.") from None
+    print(f"{args.output}: {model.id}, {args.frames} frames, {args.frames / args.fps:.1f} s")
     return 0
 
 

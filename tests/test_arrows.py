@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
 SELF_CONTAINED: dict[str, set[str]] = {
     "serving": set(),
     "serving.engine": {"numpy", "onnxruntime", "PIL", "zlib_ng"},
-    "serving.client": {"httpx2", "numpy", "PIL"},
+    "serving.client": {"av", "httpx2", "numpy", "PIL"},
 }
 TRAINING_ONLY = {"torch", "torchvision", "torch_fidelity", "onnx", "onnxscript", "training"}
 HTTP = {"bentoml", "granian", "starlette", "uvicorn", "pydantic", "prometheus_client"}

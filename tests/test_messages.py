@@ -167,7 +167,7 @@ def client(models: Path) -> Iterator[Trigger]:
     for options in CLIENTS:
         yield f"Client({options})", lambda options=options: Client(**options)
     for options in STREAMS:
-        stream = {"n": 5, "seed": 7} | options
+        stream: dict[str, Any] = {"n": 5, "seed": 7} | options
         yield f"stream({options})", lambda its=stream: Client("http://127.0.0.1:1").stream("tiny-cgan", **its)
 
 

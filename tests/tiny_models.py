@@ -212,3 +212,19 @@ def build_repository(folder: Path) -> Path:
         {"mapping.onnx": mapping(seed=3), "synthesis.onnx": synthesis(seed=4)},
     )
     return folder
+
+
+def add_directions(folder: Path) -> dict[str, np.ndarray]:
+    """Give a style model the directions `up` (all layers) and `fine` (layers 4 and 5); return their vectors (12,)."""
+    rng = np.random.default_rng(5)
+    vectors = {name: rng.standard_normal(W).astype(np.float32) for name in ("up", "fine")}
+    np.savez(folder / "directions.npz", **vectors)  # type: ignore[arg-type]
+    data = (folder / "directions.npz").read_bytes()
+    known = json.loads((folder / "model.json").read_text())
+    known["files"]["directions.npz"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    known["directions"] = [
+        {"name": "up", "method": "sefa", "layers": list(range(LAYERS))},
+        {"name": "fine", "method": "sefa", "layers": [4, 5]},
+    ]
+    (folder / "model.json").write_text(json.dumps(known, indent=2))
+    return vectors

@@ -1,4 +1,4 @@
-"""Command line: train | series | report | export | import | evaluate | card | data."""
+"""Command line: train | series | report | export | import | evaluate | directions | card | data."""
 
 import argparse
 import os
@@ -70,7 +70,8 @@ KEPT: dict[str, Any] = {  # the options of `train` that say how a run is trained
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train GANs and export them to ONNX.")
     commands = parser.add_subparsers(
-        required=True, metavar="train | series | report | export | import | evaluate | card | data"
+        required=True,
+        metavar="train | series | report | export | import | evaluate | directions | card | data",
     )
 
     trains = argparse.ArgumentParser(add_help=False)
@@ -156,6 +157,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--device", help="of Inception: cuda, cpu (default: cuda if there is one)")
     evaluate.set_defaults(command=_evaluate)
+
+    directions = commands.add_parser(
+        "directions", help="find semantic directions of a style model and write them and its card into its folder"
+    )
+    directions.add_argument("model", type=Path, help="model folder, such as models/stylegan-lite-critters")
+    directions.add_argument(
+        "--data",
+        type=Path,
+        help="data folder, for directions named after attributes: of critters, by a classifier that is kept there or "
+        "trained (minutes); without it, SeFa and GANSpace",
+    )
+    directions.set_defaults(command=_directions)
 
     card = commands.add_parser("card", help="draw the pictures of a model's card and write it anew; measures nothing")
     card.add_argument("model", type=Path, help="model folder, such as models/dcgan-mnist")
@@ -317,7 +330,9 @@ def _report(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from training.publish.export import export
 
-    print(f"written: {export(args.run, args.models, replace=args.replace)}")
+    folder = export(args.run, args.models, replace=args.replace)
+    _add_directions(folder, None)
+    print(f"written: {folder}")
     return 0
 
 
@@ -336,8 +351,32 @@ def _import(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(import_.describe(args.source, about, args.format))
     else:
-        made = import_.import_checkpoint(args.source, args.models, about, args.format, replace=args.replace)
-        print(f"written: {made}")
+        folder = import_.import_checkpoint(args.source, args.models, about, args.format, replace=args.replace)
+        _add_directions(folder, None)
+        print(f"written: {folder}")
+    return 0
+
+
+def _add_directions(folder: Path, data: Path | None) -> int:
+    """Write the directions of a style model, and its card anew; return their number, 0 for other models."""
+    from serving.engine.repository import load_model
+    from training.evaluation import directions
+    from training.publish import model_card
+
+    if load_model(folder).style is None:
+        return 0
+    found = directions.write(folder, data)
+    model_card.write(folder)
+    return len(found)
+
+
+def _directions(args: argparse.Namespace) -> int:
+    from training.errors import TrainingError
+
+    count = _add_directions(args.model, args.data)
+    if not count:
+        raise TrainingError(f"{args.model}: only style models have directions.")
+    print(f"written: {args.model / 'directions.npz'}, {count} directions")
     return 0
 
 

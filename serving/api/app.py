@@ -18,10 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.api.access.admission import AdmissionMiddleware
 from serving.api.access.keys import ApiKeyMiddleware, Keys
 from serving.api.access.rate_limit import RateLimit
-from serving.api.endpoints import images
+from serving.api.endpoints import images, infer
 from serving.api.endpoints.generate import BODIES, Generate
 from serving.api.endpoints.health import Health
 from serving.api.endpoints.images import Images
+from serving.api.endpoints.infer import Infer
 from serving.api.endpoints.models import Models
 from serving.api.http.middleware import ContextMiddleware, Observer, ProblemMiddleware
 from serving.api.served_models import ServedModels
@@ -35,10 +36,12 @@ DRAIN_SIGNAL = signal.SIGUSR1  # from here on /readyz answers 503, and connectio
 A_DAY = 86_400
 CORS_METHODS = ("GET", "HEAD", "POST")
 CORS_REQUEST_HEADERS = (
-    "Accept", "Authorization", "Content-Type", "If-None-Match", "X-Request-Id", "X-Request-Timeout"
+    "Accept", "Authorization", "Content-Type", "If-None-Match", "Inference-Header-Content-Length", "X-Request-Id",
+    "X-Request-Timeout",
 )  # fmt: skip
 CORS_REPLY_HEADERS = (
-    "ETag", "Retry-After", "Server-Timing", "X-Request-Id", "X-Ganymede-Model", "X-Ganymede-Model-SHA256",
+    "ETag", "Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id",
+    "X-Ganymede-Model", "X-Ganymede-Model-SHA256",
     "X-Ganymede-Version", "X-Ganymede-Seed", "X-Ganymede-Start", "X-Ganymede-Addresses", "X-Ganymede-Labels",
     "X-Ganymede-Truncation",
 )  # fmt: skip
@@ -102,16 +105,24 @@ def create_app(settings: Settings) -> Application:
             Middleware(
                 ApiKeyMiddleware,
                 keys=Keys(settings.api_keys_file),
-                open_paths=("/livez", "/readyz", "/"),  # an orchestrator has no key, and the page is where one is typed
+                open_paths=(
+                    "/livez",
+                    "/readyz",
+                    *infer.HEALTH,
+                    "/",
+                ),  # an orchestrator has no key, and the page is where one is typed
                 open_prefixes=(pages.PLAYGROUND,),
             )
         )
-    middleware.append(Middleware(AdmissionMiddleware, posts={body.route for body in BODIES}, gets=images.PREFIX))
+    middleware.append(
+        Middleware(AdmissionMiddleware, posts={body.route for body in BODIES}, gets=images.PREFIX, infer=infer.PATH)
+    )
 
     routes = [
         *generate.routes(),
         *Images(models, settings, generate).routes(),
         *Models(models).routes(),
+        *Infer(models, settings, generate, health).routes(),
         *health.routes(),
         *pages.routes(),
     ]

@@ -17,7 +17,7 @@ from serving import __version__
 from serving.api import reply_models as replies
 from serving.api.http.problems import MEDIA_TYPE as PROBLEM
 from serving.api.http.responses import ANIMATIONS, EXTENSIONS, JSON, STILLS
-from serving.api.schemas import Body, DigitsBody, ImageQuery, InterpolateBody, SampleBody, StyleMixBody
+from serving.api.schemas import Body, DigitsBody, ImageQuery, InferBody, InterpolateBody, SampleBody, StyleMixBody
 
 SCHEMA = "#/components/schemas/{model}"
 STRING = {"type": "string"}
@@ -49,14 +49,24 @@ EXAMPLES: dict[type[Body], dict[str, dict[str, Any]]] = {
         "chosen layers": {"rows": [1], "columns": [2], "styles": [0, 1], "truncation": 0.7},
     },
 }
+INFER_EXAMPLES: dict[str, dict[str, Any]] = {
+    "an address": {"inputs": [{"name": "seed", "datatype": "UINT64", "shape": [1, 1], "data": [7]}]},
+    "four images of a seed": {
+        "inputs": [
+            {"name": "seed", "datatype": "UINT64", "shape": [4, 1], "data": [7, 7, 7, 7]},
+            {"name": "index", "datatype": "UINT64", "shape": [4, 1], "data": [[0], [1], [2], [3]]},
+        ],
+        "outputs": [{"name": "image", "parameters": {"binary_data": True}}],
+    },
+}
 STATUSES = {
     304: "The client holds it already.",
     401: "The server requires an API key, and the request carries none that is valid.",
     404: "There is no such model or file.",
     406: "`Accept` allows none of the formats.",
     408: "The body did not arrive in time.",
-    413: "The body is larger than 64 KiB.",
-    415: "The body is not `application/json`.",
+    413: "The body is larger than 64 KiB, or 16 MiB for raw latents.",
+    415: "The body is not of a media type that the route takes.",
     422: "A field is invalid; `errors` points at it.",
     429: "The client is over its rate limit.",
     503: "The server is overloaded, draining, or fails its readiness check.",
@@ -105,8 +115,14 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"key": []}],
-        "tags": [{"name": "pictures"}, {"name": "models"}, {"name": "operation"}, {"name": "reference"}],
-        "paths": _posts() | _gets(),
+        "tags": [
+            {"name": "pictures"},
+            {"name": "models"},
+            {"name": "inference"},
+            {"name": "operation"},
+            {"name": "reference"},
+        ],
+        "paths": _posts() | _gets() | _inference(),
         "components": _components(),
     }
 
@@ -136,7 +152,7 @@ def _gets() -> dict[str, Any]:
     ids = "An id of `GET /v1/models`."
     image, id = (_parameter("path", name, STRING, ids, "stylegan-lite-critters") for name in ("model", "id"))
     address = [image, *(_parameter("path", name, fields[name], example=7) for name in ("seed", "index"))]
-    query = [_parameter("query", name, fields[name]) for name in ("label", "truncation", "scale")]
+    query = [_parameter("query", name, fields[name]) for name in ("label", "truncation", "edit", "scale")]
     script, style = (_parameter("path", "file", STRING, example=name) for name in ("main.js", "docs.css"))
     models, model, status = ({JSON: _ref(reply)} for reply in (replies.Models, replies.Model, replies.Status))
     operations = {
@@ -167,6 +183,41 @@ def _gets() -> dict[str, Any]:
         "/schema.json": _operation("reference", "schema", "The schema for BentoML's clients", OBJECT, (401,)),
     }
     return {path: {"get": operation} for path, operation in operations.items()}
+
+
+def _inference() -> dict[str, Any]:
+    """The Open Inference Protocol, version 2, with the binary tensor extension."""
+    model = _parameter("path", "model", STRING, "An id of `GET /v1/models`.", "stylegan-lite-critters")
+    length = _parameter(
+        "header",
+        "Inference-Header-Content-Length",
+        {"type": "integer", "minimum": 1},
+        "Bytes of the JSON, where binary tensors follow it.",
+    )
+    content = {JSON: _ref(replies.InferReply), "application/octet-stream": BINARY}
+    statuses = (401, 404, 408, 413, 415, 422, 429, 503, 504)
+    infer = _operation("inference", "infer", "Raw latents in, images and styles out", content, statuses, model, length)
+    infer["responses"]["200"]["headers"]["Inference-Header-Content-Length"] = {
+        "description": "Bytes of the JSON, where binary tensors follow it.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+    examples = {title: {"value": value} for title, value in INFER_EXAMPLES.items()}
+    media = {JSON: {"schema": _ref(InferBody), "examples": examples}, "application/octet-stream": {"schema": BINARY}}
+    infer["requestBody"] = {"required": True, "content": media}
+    server, about = ({JSON: _ref(reply)} for reply in (replies.ServerMetadata, replies.ModelMetadata))
+    live, ready = ({JSON: _ref(reply)} for reply in (replies.Alive, replies.Ready))
+    gets = {
+        "/v2": _operation("inference", "inferenceServer", "The server", server, (401,)),
+        "/v2/health/live": _operation("inference", "inferenceLive", "Liveness of this process", live, ()),
+        "/v2/health/ready": _operation("inference", "inferenceReady", "Readiness of this process", ready, (503,)),
+        "/v2/models/{model}": _operation("inference", "inferenceModel", "Tensors of a model", about, (401, 404), model),
+        "/v2/models/{model}/ready": _operation(
+            "inference", "inferenceModelReady", "Readiness of a model", ready, (401, 404, 503), model
+        ),
+    }
+    return {path: {"get": operation} for path, operation in gets.items()} | {
+        "/v2/models/{model}/infer": {"post": infer}
+    }
 
 
 def _operation(
@@ -221,7 +272,16 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _components() -> dict[str, Any]:
-    models: list[type[BaseModel]] = [*EXAMPLES, replies.Images, replies.Models, replies.Status, replies.Problem]
+    made = (replies.Images, replies.Models, replies.Status, replies.Problem)
+    inference = (
+        InferBody,
+        replies.ServerMetadata,
+        replies.ModelMetadata,
+        replies.InferReply,
+        replies.Alive,
+        replies.Ready,
+    )
+    models: list[type[BaseModel]] = [*EXAMPLES, *made, *inference]
     _, schemas = models_json_schema(
         [(model, "validation") for model in models], ref_template=SCHEMA, schema_generator=Schemas
     )

@@ -40,6 +40,7 @@ class Images(Reply):
     version: str = Field(description="Version of the server.")
     images: list[Image]
     truncation: Truncation | Absent = None
+    edits: list[Any] | Absent = Field(None, description="As they were requested.")
 
 
 class ImageShape(Reply):
@@ -60,8 +61,16 @@ class Style(Reply):
     fine: list[int]
 
 
+class Direction(Reply):
+    """A semantic direction of a style model, for `edits`."""
+
+    name: str
+    method: str = Field(description="`sefa`, `ganspace`, or `attribute` for one that is named after what it moves.")
+    layers: list[int] = Field(description="Layers that it acts on by default.")
+
+
 class File(Reply):
-    """Size and checksum of an ONNX file."""
+    """Size and checksum of an ONNX file, or of the directions."""
 
     sha256: Sha256
     size: Count = Field(description="In bytes.")
@@ -99,6 +108,7 @@ class Model(Reply):
     )
     classes: list[str] | None = Field(description="Names of the classes of a conditional model.")
     style: Style | None = Field(description="null unless the model is a style model.")
+    directions: list[Direction] | Absent = Field(None, description="Style models that have some.")
     files: dict[str, File]
     training: Training
     metrics: list[Metric]
@@ -115,6 +125,64 @@ class Status(Reply):
     """State of the process."""
 
     status: Literal["alive", "ready"]
+
+
+class Alive(Reply):
+    """Liveness, in the words of the Open Inference Protocol."""
+
+    live: bool
+
+
+class Ready(Reply):
+    """Readiness, in the words of the Open Inference Protocol."""
+
+    ready: bool
+    name: str | Absent = Field(None, description="Id of the model that was asked about.")
+
+
+class ServerMetadata(Reply):
+    """The server, in the words of the Open Inference Protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(Reply):
+    """A tensor that a model takes or gives."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1 is the number of images.")
+
+
+class ModelMetadata(Reply):
+    """A model, in the words of the Open Inference Protocol."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata] = Field(description="`seed`, `z` and `w` are alternatives.")
+    outputs: list[TensorMetadata]
+
+
+class ReplyTensor(Reply):
+    """A tensor of a reply, in `data` or after the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | Absent = Field(None, description="`binary_data_size`: bytes after the JSON.")
+    data: list[float] | Absent = None
+
+
+class InferReply(Reply):
+    """The outputs of a model."""
+
+    model_name: str
+    model_version: str
+    id: str | Absent = None
+    outputs: list[ReplyTensor]
 
 
 class FieldError(Reply):
@@ -135,3 +203,4 @@ class Problem(Reply):
     code: str = Field(description="Stable identifier of the kind of problem, for programs.")
     request_id: str
     errors: list[FieldError] | Absent = None
+    error: str | Absent = Field(None, description="Under `/v2`: the same as `detail`.")

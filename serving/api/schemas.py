@@ -7,9 +7,20 @@ integers keep every digit. `validation` writes the messages.
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from serving.engine.directions import Edit, parse_edit
 from serving.engine.latents import ADDRESS_LIMIT, Address
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -124,6 +135,33 @@ Truncation = Annotated[float, Between(0, 1)]
 StyleTruncation = Annotated[
     Truncation | None, Field(description="Style models: 0 is the mean image, 1 the full variety.")
 ]
+
+
+class EditBody(BaseModel):
+    """A step along a semantic direction of a style model."""
+
+    model_config = STRICT
+
+    direction: str = Field(description="A name of `directions` in `GET /v1/models/{id}`.")
+    strength: Annotated[float, Between(-5, 5)] = Field(description="1 is one standard deviation of w along it.")
+    layers: Annotated[list[Annotated[int, Between(0, 255)]], Items(1, 256)] | None = Field(
+        None, description="By default those of the direction."
+    )
+
+
+Edits = Annotated[list[EditBody], Items(0, 8)]
+KeyframeEdits = Annotated[
+    Annotated[Edits, Tag("(edits)")] | Annotated[list[Edits], Items(2, 16), Tag("(lists)")],
+    Discriminator(
+        lambda value: (
+            None if not isinstance(value, list) else "(lists)" if value and isinstance(value[0], list) else "(edits)"
+        ),
+        custom_error_type="kind",
+        custom_error_message="must be a list of edits, or one for each keyframe",
+    ),
+]
+
+MAX_FRAMES = 1_000_000  # of an interpolation, over all of its replies
 Scale = Annotated[int, Between(1, 16), Field(description="Every pixel becomes scale x scale pixels.")]
 GridColumns = Annotated[int, Between(1, 256)]
 
@@ -150,6 +188,7 @@ class SampleBody(Body):
         None, description=f"Conditional models: one class for all images, or one each. {LABEL_RULE}"
     )
     truncation: StyleTruncation = None
+    edits: Edits = Field([], description="Style models with directions: steps along them.")
     columns: GridColumns | None = Field(None, description="Width of the grid; by default it is nearly square.")
 
 
@@ -170,7 +209,13 @@ class InterpolateBody(Body):
     route: ClassVar[str] = "/v1/interpolate"
 
     keyframes: Annotated[list[Keyframe], Items(2, 16)]
-    frames: Annotated[int, Between(2, 256)] = Field(60, description="Number of frames in total.")
+    frames: Annotated[int, Between(2, MAX_FRAMES)] = Field(
+        60, description="Number of frames in total; of more than 256, `start` and `n` choose those of a reply."
+    )
+    start: Annotated[int, Between(0, MAX_FRAMES - 1)] = Field(0, description="First frame of the reply.")
+    n: Annotated[int, Between(1, 256)] | None = Field(
+        None, description="Number of frames in the reply; by default all from `start`."
+    )
     method: Literal["slerp", "lerp"] | None = Field(None, description="By default `slerp` in z and `lerp` in w.")
     space: Literal["z", "w"] = Field("z", description="`w` is for style models.")
     loop: bool = Field(False, description="Return to the first keyframe, and repeat the animation.")
@@ -179,6 +224,9 @@ class InterpolateBody(Body):
         None, description=f"Conditional models: one class for all keyframes, or one each. {LABEL_RULE}"
     )
     truncation: StyleTruncation = None
+    edits: KeyframeEdits = Field(
+        [], description="Style models with directions: one list of edits for all frames, or one for each keyframe."
+    )
     columns: GridColumns | None = Field(None, description="Width of the grid; by default at most 16.")
 
 
@@ -196,6 +244,14 @@ class StyleMixBody(Body):
     truncation: StyleTruncation = None
 
 
+EDIT_TEXTS = {
+    "type": "array",
+    "items": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9_-]{0,63}:-?[0-9]+(\.[0-9]+)?(:[0-9]+(,[0-9]+)*)?$"},
+    "minItems": 0,
+    "maxItems": 8,
+}
+
+
 class ImageQuery(BaseModel):
     """Path and query of an image's URL."""
 
@@ -209,7 +265,61 @@ class ImageQuery(BaseModel):
         "`index` modulo the number of classes.",
     )
     truncation: StyleTruncation = None
+    edit: Annotated[Edits, WithJsonSchema(EDIT_TEXTS)] = Field(
+        [], description="Style models with directions: `sefa-0:2.5`, or `sefa-0:2.5:0,1` on chosen layers; repeatable."
+    )
     scale: Scale = 1
+
+    @field_validator("edit", mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        """Read the form that edits have in a URL."""
+        try:
+            edits = [parse_edit(str(text)) for text in (value if isinstance(value, list) else [value])]
+        except ValueError as error:
+            raise PydanticCustomError("edit", "must be a step: {reason}", {"reason": str(error)}) from None
+        return [
+            {"direction": each.direction, "strength": each.strength}
+            | ({} if each.layers is None else {"layers": list(each.layers)})
+            for each in edits
+        ]
+
+
+class InputTensor(BaseModel):
+    """A tensor of a request of the Open Inference Protocol, in `data` or after the JSON."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    shape: Annotated[list[Annotated[int, Between(0, 2**31 - 1)]], Items(1, 8)]
+    datatype: str
+    parameters: dict[str, Any] = Field({}, description="`binary_data_size`: bytes of the tensor after the JSON.")
+    data: list[Any] | None = Field(None, description="Numbers, flat or nested, where the tensor is not binary.")
+
+
+class OutputTensor(BaseModel):
+    """A tensor that a reply of the Open Inference Protocol shall have."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    parameters: dict[str, Any] = Field({}, description="`binary_data`: true for a tensor after the JSON.")
+
+
+class InferBody(BaseModel):
+    """`POST /v2/models/{model}/infer`: latents or addresses, to images and styles. What is not known is left alone."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    id: str | None = Field(None, description="Echoed.")
+    parameters: dict[str, Any] = Field({}, description="`binary_data_output`: true for binary tensors unless said.")
+    inputs: Annotated[list[InputTensor], Items(1, 8)]
+    outputs: Annotated[list[OutputTensor], Items(1, 8)] | None = Field(None, description="By default all.")
+
+
+def edit(body: EditBody) -> Edit:
+    """Return an edit as the engine has it."""
+    return Edit(body.direction, body.strength, None if body.layers is None else tuple(body.layers))
 
 
 def address(keyframe: int | AddressBody) -> Address:

@@ -35,6 +35,7 @@ def generate(args: argparse.Namespace, models: Path) -> int:
         image=args.image,
         labels=args.labels,
         truncation=args.truncation,
+        edits=args.edit,
     )
     if args.dry_run:
         _estimate(job, engine, store)

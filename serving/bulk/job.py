@@ -14,12 +14,14 @@ from typing import Any
 from serving import __version__
 from serving.bulk.errors import BulkError
 from serving.bulk.labels import LabelRule, label_rule
+from serving.engine.directions import Edit
 from serving.engine.latents import ADDRESS_LIMIT, Source, check_address
 
 FORMATS = ("webdataset", "parquet", "npy", "files")
 IMAGES = ("png", "webp")
 SHARD_SIZE = 10_000
 MAX_SHARDS = 1_000_000  # the digits of their names; their statistics are all held in memory
+MAX_EDITS, MAX_STRENGTH = 8, 5.0  # as a server has them
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Subject:
     classes: tuple[str, ...] | None
     styled: bool
     latents: Source = "philox"
+    directions: tuple[str, ...] = ()  # of a style model
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Job:
     image: str | None  # of IMAGES; None for npy
     labels: LabelRule | None
     truncation: float | None
+    edits: tuple[Edit, ...] = ()
 
     def shard(self, number: int) -> Shard:
         before = number * self.shard_size
@@ -89,6 +93,7 @@ class Job:
             "image": self.image,
             "labels": None if self.labels is None else self.labels.settings(),
             "truncation": self.truncation,
+            **({"edits": [str(edit) for edit in self.edits]} if self.edits else {}),
             "versions": {"ganymede": __version__} | self._encoders(),
         }
 
@@ -116,6 +121,7 @@ def plan(
     image: str | None = None,
     labels: str | None = None,
     truncation: float | None = None,
+    edits: Sequence[Edit] = (),
 ) -> Job:
     """`image` is png unless given. Raises BulkError where the model or the range cannot have what is asked."""
     for name, value, low, high in (
@@ -144,8 +150,16 @@ def plan(
             raise BulkError(f"`truncation` (={truncation}) is for style models; {subject.id} is none.")
         if not 0 <= truncation <= 1:
             raise BulkError(f"`truncation` (={truncation}) must be between 0 and 1.")
+    for edit in edits:
+        if edit.direction not in subject.directions:
+            known = ", ".join(subject.directions) or f"none: {subject.id} has no directions"
+            raise BulkError(f"`edit` (={edit}) must be a step along a direction of the model; there are {known}.")
+        if not -MAX_STRENGTH <= edit.strength <= MAX_STRENGTH:
+            raise BulkError(f"`edit` (={edit}) must have a strength between -{MAX_STRENGTH:g} and {MAX_STRENGTH:g}.")
+    if len(edits) > MAX_EDITS:
+        raise BulkError(f"`edit` is given {len(edits)} times; at most {MAX_EDITS} are allowed.")
     rule = label_rule(labels, subject.id, subject.classes)
-    return Job(subject, seed, start, n, shard_size, format, image, rule, truncation)
+    return Job(subject, seed, start, n, shard_size, format, image, rule, truncation, tuple(edits))
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:

@@ -187,6 +187,8 @@ class Facts:
         model: dict[str, Any] = {"model": job.subject.id}
         if job.truncation is not None:
             model["truncation"] = job.truncation
+        if job.edits:
+            model["edits"] = [str(edit) for edit in job.edits]
         self._before = b'%s,"seed":%d,"index":' % (_json(model)[:-1], job.seed)
         classes = job.subject.classes or ()
         self._labels = [_json({"label": label, "class": name})[1:] for label, name in enumerate(classes)]

@@ -19,6 +19,7 @@ from serving.client import Client, GanymedeError, RateLimitedError
 from serving.client.connection import DEFAULT_RETRIES
 from serving.client.retries import FIRST_PAUSE, LONGEST_PAUSE, may_pass, told_to_wait
 from serving.engine import generation
+from serving.engine.directions import Edit
 from serving.engine.repository import Model, ModelError, load_model
 from serving.engine.runtime import Runtime
 
@@ -58,7 +59,13 @@ class LocalSource:
             raise BulkError(f"{self.runtime.model.folder}: the model's files are no longer those the run began with.")
         for start, n, labels in _cut(job, shard):
             plan = generation.sample(
-                self.runtime, n=n, seed=job.seed, start=start, labels=labels, truncation=job.truncation
+                self.runtime,
+                n=n,
+                seed=job.seed,
+                start=start,
+                labels=labels,
+                truncation=job.truncation,
+                edits=job.edits,
             )
             yield Batch(start, self.runtime.synthesize(plan.inputs), labels)
 
@@ -136,7 +143,13 @@ class ServerSource:
             began = time.monotonic()
             try:
                 found = server.client.sample(
-                    job.subject.id, n=n, seed=job.seed, start=start, labels=labels, truncation=job.truncation
+                    job.subject.id,
+                    n=n,
+                    seed=job.seed,
+                    start=start,
+                    labels=labels,
+                    truncation=job.truncation,
+                    edits=[_sent(edit) for edit in job.edits],
                 )
             except GanymedeError as error:
                 if not may_pass(error):
@@ -170,6 +183,7 @@ def subject_of_model(model: Model) -> Subject:
         model.classes,
         model.style is not None,
         model.latent_source,
+        tuple(model.directions),
     )
 
 
@@ -198,6 +212,7 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
             model.classes,
             model.style_layers is not None,
             model.latents,
+            model.directions,
         )
     for url, error in silent.items():
         if subject is None:
@@ -206,6 +221,12 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
     if subject is None:
         raise BulkError("`engine server` needs at least one URL.")
     return subject
+
+
+def _sent(edit: Edit) -> tuple[str, float] | tuple[str, float, tuple[int, ...]]:
+    """Return an edit as the client takes it."""
+    step = (edit.direction, edit.strength)
+    return step if edit.layers is None else (*step, edit.layers)
 
 
 def _other_files(url: str, subject: Subject, found: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures one after another, as a GIF or an animated WebP."""
+"""Images one after another, as a GIF, an animated WebP, or a video."""
 
 import base64
 import io
@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-SUFFIXES = (".gif", ".webp")
+from serving.client import video
+
+SUFFIXES = (".gif", ".webp", *video.ENCODERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +39,27 @@ class Animation:
         first.save(buffer, "WEBP", save_all=True, append_images=self.frames[1:], **options)
         return buffer.getvalue()
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes a GIF or WebP, as the extension of `path` says. Raises ValueError for any other."""
+    def save(self, path: str | PathLike[str], *, poster: str | PathLike[str] | None = None) -> None:
+        """Write a GIF, WebP, MP4 or WebM, as the extension of `path` says, and the first frame as `poster`.
+
+        A video needs PyAV, the extra `video`; see `serving.client.video`. Raises ValueError for any other extension.
+        """
         suffix = Path(path).suffix.lower()
         if suffix not in SUFFIXES:
             raise ValueError(f"`path` (={path}) must end in {' or '.join(SUFFIXES)}: it says the format.")
+        if poster is not None:
+            self.frames[0].save(poster)
+        if suffix in video.ENCODERS:
+            video.save(path, (_array(frame) for frame in self.frames), fps=self.fps)
+            return
         Path(path).write_bytes(self.gif() if suffix == ".gif" else self.webp())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """What a notebook shows."""
         return {"image/gif": base64.b64encode(self.gif()).decode()}
+
+
+def _array(frame: Image.Image) -> NDArray[np.uint8]:
+    """A frame -> (H, W, C)."""
+    array = np.asarray(frame, np.uint8)
+    return array[..., None] if array.ndim == 2 else array

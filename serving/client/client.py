@@ -13,10 +13,10 @@ from serving.client.call import Call
 from serving.client.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Options, Server
 from serving.client.errors import GanymedeError
 from serving.client.models import Model
-from serving.client.pages import IN_FLIGHT, PAGE, Pages
+from serving.client.pages import IN_FLIGHT, Pages, joined
 from serving.client.pictures import Pictures
 from serving.client.pools import Pool
-from serving.client.requests import Labels, Place, Request, Styles
+from serving.client.requests import PAGE, Edits, KeyframeEdits, Labels, Place, Request, Styles
 from serving.client.streams import Stream
 
 T = TypeVar("T")
@@ -64,12 +64,16 @@ class Client:
         start: int = 0,
         labels: Labels | None = None,
         truncation: float | None = None,
+        edits: Edits = (),
     ) -> Pictures:
         """The pictures at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
 
         `labels`, of a conditional model: one for all or one each, by index or name; else they follow from the address.
+        `edits`, of a style model with directions: steps such as ("sefa-0", 2.5), or ("sefa-0", 2.5, [0, 1]) on layers.
         """
-        return self._call(requests.sample(model, n=n, seed=seed, start=start, labels=labels, truncation=truncation))
+        return self._call(
+            requests.sample(model, n=n, seed=seed, start=start, labels=labels, truncation=truncation, edits=edits)
+        )
 
     def stream(
         self,
@@ -80,6 +84,7 @@ class Client:
         start: int = 0,
         labels: Labels | None = None,
         truncation: float | None = None,
+        edits: Edits = (),
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> Stream:
@@ -95,6 +100,7 @@ class Client:
             start=start,
             labels=labels,
             truncation=truncation,
+            edits=edits,
             page=page,
             in_flight=in_flight,
         )
@@ -117,20 +123,25 @@ class Client:
         loop: bool = False,
         labels: Labels | None = None,
         truncation: float | None = None,
+        edits: KeyframeEdits = (),
     ) -> Pictures:
-        """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again."""
-        return self._call(
-            requests.interpolate(
-                model,
-                keyframes=keyframes,
-                frames=frames,
-                method=method,
-                space=space,
-                loop=loop,
-                labels=labels,
-                truncation=truncation,
-            )
+        """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again.
+
+        `edits`: as of `sample`, for all frames, or a list of them for each keyframe. More than 256 frames come in
+        several requests.
+        """
+        walk = requests.walk(
+            model,
+            keyframes=keyframes,
+            frames=frames,
+            method=method,
+            space=space,
+            loop=loop,
+            labels=labels,
+            truncation=truncation,
+            edits=edits,
         )
+        return joined([self._call(request) for request in walk])
 
     def style_mix(
         self,

@@ -19,6 +19,7 @@ class Model:
     latents: Literal["philox", "numpy-randomstate"]  # the latter: seed + index is at most 2**32 - 1
     classes: tuple[str, ...] | None  # of a conditional model; a label is an index into it, or a name
     style_layers: int | None  # of a style model
+    directions: tuple[str, ...]  # of a style model: what `edits` name
     sha256: str  # of its files: where it is the same, an address means the same picture
     document: dict[str, Any] = field(repr=False)
 
@@ -38,6 +39,7 @@ class Model:
             latents=document.get("latents", "philox"),
             classes=None if classes is None else tuple(classes),
             style_layers=None if style is None else style["layers"],
+            directions=tuple(each["name"] for each in document.get("directions", [])),
             sha256=document["sha256"],
             document=document,
         )

@@ -4,8 +4,8 @@ What a reply's body and an output file of the command line have in common. Forma
 zip, npy and json.
 
 A PNG of one picture says in tEXt chunks what made it: `model` and `model_sha256`, its address as `seed` and `index`,
-and `label` and `truncation` where it has them. So it is the same bytes wherever the same picture was asked for as a PNG
-of its own at the same scale: alone, by its URL, in a zip or in JSON. A grid says `model` and `model_sha256`.
+and `label`, `truncation` and `edits` where it has them. So it is the same bytes wherever the same picture was asked for
+as a PNG of its own at the same scale: alone, by its URL, in a zip or in JSON. A grid says `model` and `model_sha256`.
 """
 
 import base64
@@ -18,6 +18,7 @@ import numpy as np
 
 from serving import __version__
 from serving.engine import images
+from serving.engine.directions import Edit
 from serving.engine.generation import Plan, RequestError
 from serving.engine.png import png
 
@@ -112,6 +113,8 @@ def _text(plan: Plan, position: int | None = None) -> dict[str, str]:
         text["label"] = str(plan.labels[position])
     if plan.truncation is not None:
         text["truncation"] = str(plan.truncation)
+    if plan.edits:
+        text["edits"] = json.dumps(_edits(plan.edits))
     return text
 
 
@@ -130,8 +133,18 @@ def _json(plan: Plan, pngs: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _origin(plan: Plan) -> dict[str, Any]:
-    origin = {"model": plan.model.id, "model_sha256": plan.model.sha256, "version": __version__}
-    return origin if plan.truncation is None else {**origin, "truncation": plan.truncation}
+    origin: dict[str, Any] = {"model": plan.model.id, "model_sha256": plan.model.sha256, "version": __version__}
+    if plan.truncation is not None:
+        origin["truncation"] = plan.truncation
+    return {**origin, "edits": _edits(plan.edits)} if plan.edits else origin
+
+
+def _edits(edits: Any) -> Any:
+    """Edits, or a list of them for each keyframe, as a request has them."""
+    if not isinstance(edits, Edit):
+        return [_edits(each) for each in edits]
+    layers = {} if edits.layers is None else {"layers": list(edits.layers)}
+    return {"direction": edits.direction, "strength": edits.strength, **layers}
 
 
 def _where(plan: Plan) -> list[dict[str, Any]]:

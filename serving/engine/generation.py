@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from serving.engine.directions import Edit, offsets
 from serving.engine.latents import Address, address_range, check_address, lerp, mix_styles, slerp
 from serving.engine.latents import truncation as truncation_strengths
 from serving.engine.model_json import StyleSpec
@@ -42,6 +43,7 @@ class Plan:
     addresses: Sequence[Address | None]  # of each picture; None where it is between addresses, or a mix of two
     labels: list[int] | None  # the class of each picture; None for an unconditional model
     truncation: float | None = None  # as it was asked for
+    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = ()  # as they were asked for: of all images, or of each keyframe
     sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
 
     def __len__(self) -> int:
@@ -56,18 +58,20 @@ def sample(
     start: int = 0,
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
+    edits: Sequence[Edit] = (),
 ) -> Plan:
     """The pictures at addresses (seed, start) to (seed, start + n - 1).
 
     `labels`, for a conditional model: one for all or one an image. Without them the class of an image follows from its
-    address, index modulo the number of classes, so that it too can be made again by anyone. Raises RequestError.
+    address, index modulo the number of classes, so that it too can be made again by anyone. `edits`, for a style model
+    with directions: added to each w. Raises RequestError.
     """
     try:
         addresses = address_range(seed, start, n)
     except ValueError as error:
         raise RequestError("/start", str(error)) from None
     _check_range(runtime.model, seed, start + n - 1)
-    return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation)
+    return _plan(runtime.model, addresses, _classes(runtime.model, labels, addresses), truncation, edits)
 
 
 def draws_digits(model: Model) -> bool:
@@ -120,6 +124,8 @@ def interpolate(
     loop: bool = False,
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
+    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = (),
+    part: range | None = None,
 ) -> Plan:
     """`frames` pictures, evenly from the first keyframe to the last; with `loop` on to just before the first again.
 
@@ -128,13 +134,16 @@ def interpolate(
     `space` "w" needs a style model. `method` is slerp in z and lerp in w unless given: latents in z lie near a sphere,
     those in w on no surface that is known.
     `labels`: one for all or one a keyframe; without them as in `sample`. A frame has its nearest keyframe's.
+    `edits`, for a style model with directions: a list for all frames, or a list for each keyframe, between which what
+    they add to w is interpolated along straight lines.
+    `part`: only these of the frames, 0 to frames - 1, as they are in the whole.
     """
     model = runtime.model
     if space == "w" and model.style is None:
         raise RequestError("/space", f'`space` (="w") is for style models; {model.id} has only "z".')
     _check_each(model, keyframes, "keyframes")
     between = {"slerp": slerp, "lerp": lerp}[method or ("lerp" if space == "w" else "slerp")]
-    steps = _steps(len(keyframes), frames, loop)
+    steps = _steps(len(keyframes), frames, loop, range(frames) if part is None else part)
     classes = _classes(model, labels, keyframes)
     labels_of_frames = None if classes is None else [classes[a if t < 0.5 else b] for a, b, t in steps]
     addresses = [keyframes[a] if t == 0 else None for a, _, t in steps]
@@ -143,7 +152,11 @@ def interpolate(
     ends = runtime.map(**_inputs(model, {"z": z}, classes, truncation)) if space == "w" else z
     path = np.stack([between(ends[a], ends[b], t) for a, b, t in steps])  # (frames, Z) or (frames, L, W)
     inputs = {"w": path} if space == "w" else _inputs(model, {"z": path}, labels_of_frames, truncation)
-    return Plan(model, inputs, addresses, labels_of_frames, truncation)
+    if edits:
+        offset = _keyframe_offsets(model, edits, len(keyframes))  # (K, L, W)
+        moved = np.stack([lerp(offset[a], offset[b], t) for a, b, t in steps])  # (frames, L, W)
+        inputs = {"w": path + moved} if space == "w" else inputs | {"edit": moved}
+    return Plan(model, inputs, addresses, labels_of_frames, truncation, edits)
 
 
 def style_mix(
@@ -171,12 +184,22 @@ def style_mix(
     w = runtime.map(**_inputs(model, {"z": model.latents(addresses)}, classes, truncation))  # (R + C, L, W)
     sources = Plan(model, {"w": w}, addresses, classes, truncation)
     mixed = mix_styles(w[: len(rows)], w[len(rows) :], _layers(model.style, styles))
-    return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources)
+    return Plan(model, {"w": mixed}, [None] * len(mixed), None, truncation, sources=sources)
 
 
-def _plan(model: Model, addresses: list[Address], labels: list[int] | None, truncation: float | None) -> Plan:
+def _plan(
+    model: Model,
+    addresses: list[Address],
+    labels: list[int] | None,
+    truncation: float | None,
+    edits: Sequence[Edit] = (),
+) -> Plan:
+    offset = _offsets(model, edits, "edits") if edits else None
     rows = {"address": np.array(addresses, np.uint64)} if len(addresses) <= FEW else {"z": model.latents(addresses)}
-    return Plan(model, _inputs(model, rows, labels, truncation), addresses, labels, truncation)
+    inputs = _inputs(model, rows, labels, truncation)
+    if offset is not None:
+        inputs["edit"] = np.broadcast_to(offset, (len(addresses), *offset.shape))
+    return Plan(model, inputs, addresses, labels, truncation, edits)
 
 
 def _inputs(
@@ -204,12 +227,40 @@ def _check_each(model: Model, addresses: Sequence[Address], field: str) -> None:
             raise RequestError(f"/{field}/{i}", error[1])
 
 
-def _steps(keyframes: int, frames: int, loop: bool) -> list[tuple[int, int, float]]:
+def _offsets(model: Model, edits: Sequence[Edit], field: str) -> np.ndarray:
+    """What `edits` add to w, (L, W). Raises RequestError, which points into `field`, such as `edits[1]`."""
+    pointer = "/" + field.replace("[", "/").replace("]", "")
+    if not model.directions or model.style is None:
+        raise RequestError(pointer, f"`edits` is for style models with directions; {model.id} has none.")
+    for i, edit in enumerate(edits):
+        if edit.direction not in model.directions:
+            message = f"`{field}[{i}].direction` (={edit.direction!r}) must be one of {', '.join(model.directions)}."
+            raise RequestError(f"{pointer}/{i}/direction", message)
+        for k, layer in enumerate(edit.layers or ()):
+            if not 0 <= layer < model.style.layers:
+                message = f"`{field}[{i}].layers[{k}]` (={layer}) must be between 0 and {model.style.layers - 1}."
+                raise RequestError(f"{pointer}/{i}/layers/{k}", message)
+    return offsets(edits, model.directions, model.vectors, model.style.layers)
+
+
+def _keyframe_offsets(model: Model, edits: Sequence[Edit] | Sequence[Sequence[Edit]], keyframes: int) -> np.ndarray:
+    """What edits add to the w of each keyframe, (K, L, W)."""
+    lists = [each for each in edits if not isinstance(each, Edit)]
+    if not lists:
+        offset = _offsets(model, [each for each in edits if isinstance(each, Edit)], "edits")
+        return np.broadcast_to(offset, (keyframes, *offset.shape))
+    if len(lists) != keyframes:
+        found = f"`edits` has {len(lists)} lists"
+        raise RequestError("/edits", f"{found}; it must be one list of edits for all frames, or {keyframes}.")
+    return np.stack([_offsets(model, each, f"edits[{i}]") for i, each in enumerate(lists)])
+
+
+def _steps(keyframes: int, frames: int, loop: bool, part: range) -> list[tuple[int, int, float]]:
     """For each frame the two keyframes it lies between and how far, 0 <= t < 1; in integers, so that 0 is exact."""
     segments = keyframes if loop else keyframes - 1
     intervals = frames if loop else max(frames - 1, 1)
     steps = []
-    for frame in range(frames):
+    for frame in part:
         segment, rest = divmod(frame * segments, intervals)
         steps.append((segment % keyframes, (segment + 1) % keyframes, rest / intervals))
     return steps

@@ -20,6 +20,9 @@ GRAPHS = {  # the files of each family, in the order they run
     "stylegan2": ("mapping.onnx", "synthesis.onnx"),
 }
 STYLED = ("stylegan", "stylegan2")  # conditional or not
+DIRECTIONS = "directions.npz"  # beside them, where a style model has directions
+DIRECTION = "[a-z0-9][a-z0-9_-]{0,63}"
+MAX_DIRECTIONS = 256
 MAX_FILE_BYTES = 2**31 - 1  # protobuf, and so ONNX without external data, ends there
 MAX_DEPTH = 32  # of lists and objects in each other; ours have 5
 
@@ -45,6 +48,14 @@ class StyleSpec:
 
 
 @dataclass(frozen=True)
+class DirectionSpec:
+    """A semantic direction in w: its vector is in directions.npz."""
+
+    name: str
+    layers: tuple[int, ...]  # that it acts on unless an edit says others
+
+
+@dataclass(frozen=True)
 class FileSpec:
     sha256: str
     size: int
@@ -62,7 +73,8 @@ class Specification:
     latents: Source  # how an address becomes a latent
     classes: tuple[str, ...] | None  # of a conditional model
     style: StyleSpec | None  # of a style model
-    files: dict[str, FileSpec]  # exactly those of GRAPHS
+    directions: tuple[DirectionSpec, ...]  # of a style model
+    files: dict[str, FileSpec]  # exactly those of GRAPHS, and directions.npz where there are directions
 
 
 def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
@@ -99,6 +111,8 @@ def _specification(fields: "_Fields") -> Specification:
         metric.text("name")
         metric.number("value")
         metric.text("protocol")
+    style = _style(fields, styled=family in STYLED)
+    directions = _directions(fields, style)
     return Specification(
         id=fields.matching("id", ID, ID_RULE),
         name=fields.text("name"),
@@ -107,8 +121,9 @@ def _specification(fields: "_Fields") -> Specification:
         latent_size=fields.integer("latent_size", 1, 65536),
         latents=_latents(fields),
         classes=_classes(fields, family),
-        style=_style(fields, styled=family in STYLED),
-        files=_files(fields.object("files"), GRAPHS[family]),
+        style=style,
+        directions=directions,
+        files=_files(fields.object("files"), GRAPHS[family] + ((DIRECTIONS,) if directions else ())),
     )
 
 
@@ -146,6 +161,26 @@ def _style(fields: "_Fields", *, styled: bool) -> StyleSpec | None:
     if [layer for group in groups for layer in group] != list(range(layers)):
         raise DocumentError(f"`style.coarse`, `middle` and `fine` must together be layers 0 to {layers - 1}, in order.")
     return StyleSpec(layers, style.integer("w_size", 1, 65536), *groups)
+
+
+def _directions(fields: "_Fields", style: StyleSpec | None) -> tuple[DirectionSpec, ...]:
+    if "directions" not in fields.values:
+        return ()
+    items = fields.objects("directions")
+    if items and style is None:
+        raise DocumentError("`directions` must be left out, for the family has no styles.")
+    if len(items) > MAX_DIRECTIONS:
+        raise DocumentError(f"`directions` has {len(items)} entries; at most {MAX_DIRECTIONS} are allowed.")
+    found = []
+    for item in items:
+        name = item.matching("name", DIRECTION, "lower-case letters, digits, '-' and '_', at most 64")
+        layers = item.integers("layers")
+        if style is None or not layers or not set(layers) <= set(range(style.layers)) or len(set(layers)) < len(layers):
+            raise DocumentError(f"`{item.path}layers` (={list(layers)}) must be layers of the model, each once.")
+        found.append(DirectionSpec(name, layers))
+    if len({spec.name for spec in found}) < len(found):
+        raise DocumentError("`directions` must have each name once.")
+    return tuple(found)
 
 
 def _files(fields: "_Fields", names: tuple[str, ...]) -> dict[str, FileSpec]:

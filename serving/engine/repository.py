@@ -6,14 +6,15 @@ A model whose files are not what its `model.json` says is never served: ModelErr
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from serving.engine.directions import parse_directions
 from serving.engine.latents import Address, Source, latents
-from serving.engine.model_json import DocumentError, FileSpec, ImageSpec, StyleSpec, parse
+from serving.engine.model_json import DIRECTIONS, DirectionSpec, DocumentError, FileSpec, ImageSpec, StyleSpec, parse
 
 MAX_DOCUMENT_BYTES = 1 << 20  # a model.json is some kilobytes; what is larger is something else
 
@@ -38,6 +39,8 @@ class Model:
     sha256: str  # of all its files and `latent_source`: where it is the same, an address means the same image
     files: dict[str, FileSpec]
     document: dict[str, Any]  # model.json as it stands
+    directions: dict[str, DirectionSpec] = field(default_factory=dict)  # of a style model, by name ...
+    vectors: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # ... and their vectors (W,) float32
 
     def latents(self, addresses: Sequence[Address] | np.ndarray) -> np.ndarray:
         """The latents (N, Z) float32 of addresses, or of rows of seed and index (N, 2) uint64."""
@@ -77,8 +80,15 @@ def load_model(folder: str | Path) -> Model:
         document, spec = parse(_read(folder, "model.json", MAX_DOCUMENT_BYTES))
     except DocumentError as error:
         raise ModelError(f"{folder}: `model.json`: {error}") from None
+    vectors: dict[str, np.ndarray] = {}
     for name, file in spec.files.items():
-        _read_verified(folder, name, file)
+        data = _read_verified(folder, name, file)
+        if name != DIRECTIONS or spec.style is None:
+            continue
+        try:
+            vectors = parse_directions(data, spec.directions, spec.style.w_size)
+        except ValueError as error:
+            raise ModelError(f"{folder}: `{DIRECTIONS}` {error}.") from None
     return Model(
         folder=folder,
         id=spec.id,
@@ -92,6 +102,8 @@ def load_model(folder: str | Path) -> Model:
         sha256=_combined_sha256(spec.files, spec.latents),
         files=spec.files,
         document=document,
+        directions={each.name: each for each in spec.directions},
+        vectors=vectors,
     )
 
 

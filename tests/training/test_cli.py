@@ -133,7 +133,7 @@ def test_help_needs_no_torch_and_no_second():
     began = time.perf_counter()
     code = "import sys; sys.modules['torch'] = None; from training.__main__ import main; main(['--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    commands = "train | series | report | export | import | evaluate | card | data"
+    commands = "train | series | report | export | import | evaluate | directions | card | data"
     assert done.returncode == 0 and commands in " ".join(done.stdout.split())
     assert time.perf_counter() - began < 10
 

@@ -1,13 +1,14 @@
 """The pictures of a model card, made from the model's folder: its files, model.json's addresses, the run's record."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from serving.engine import generation, images
+from serving.engine.directions import Edit
 from serving.engine.latents import Address, address_range
 from serving.engine.runtime import Runtime
 from training import files
@@ -24,6 +25,9 @@ STRIPS, FRAMES = 4, 10
 SOURCES = 4  # rows and columns of a mixing grid ...
 STYLES: tuple[Literal["coarse", "middle", "fine"], ...] = ("coarse", "middle", "fine")  # ... of which there is one each
 TRUNCATED = 8
+MOVED = 2  # addresses in each strip of a direction
+STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+SEFA = 6  # directions without a name that are shown
 PSIS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CURVES = ("fid", "probabilities", "losses")  # those of them that were recorded
 POINTS = 120
@@ -36,6 +40,8 @@ def draw(runtime: Runtime) -> None:
     made = {"samples.png": sample_grid(runtime), "interpolation.png": interpolations(runtime)}
     if model.style:
         made |= {"mixing.png": mixing_grids(runtime), "truncation.png": truncations(runtime)}
+    if shown := shown_directions(model.directions):
+        made["directions.png"] = direction_strips(runtime, shown)
     for metric in model.document["metrics"]:
         if "shown" in metric:
             made[metric["picture"]] = _addressed(runtime, metric["shown"])
@@ -90,6 +96,22 @@ def truncations(runtime: Runtime) -> np.ndarray:
     z, labels = runtime.model.latents(address_range(0, 0, n)), _in_turn(runtime, n)
     columns = [runtime.generate(z, labels, np.full(1, psi, np.float32)) for psi in PSIS]
     return _grid(np.concatenate(columns), n)
+
+
+def shown_directions(names: Iterable[str]) -> list[str]:
+    """Those that a card shows: the first over all layers, of SeFa."""
+    return [name for name in names if name.startswith("sefa-") and name.removeprefix("sefa-").isdecimal()][:SEFA]
+
+
+def direction_strips(runtime: Runtime, names: Sequence[str]) -> np.ndarray:
+    """For each direction a row of the first address of seed 0, moved by STRENGTHS, and beside it the second."""
+    rows = []
+    for name in names:
+        for index in range(MOVED):
+            for strength in STRENGTHS:
+                plan = generation.sample(runtime, seed=0, start=index, edits=[Edit(name, strength)])
+                rows.append(runtime.synthesize(plan.inputs))
+    return _grid(np.concatenate(rows), MOVED * len(STRENGTHS))
 
 
 def keep_record(run: Path, folder: Path) -> None:

@@ -47,6 +47,12 @@ TITLES = {  # in the order of the card
     "truncation_psi": "Truncation psi of the lowest FID",
 }
 SHARE = ".1%"
+METHODS = {  # of directions
+    "attribute": "named after the attribute that they give",
+    "sefa": "SeFa, over all layers and over each group",
+    "ganspace": "GANSpace",
+}
+GOAL = 0.8  # share of images
 STEPS = 5  # of a run whose FID is told
 FORMATS = {  # of what is not a share
     "inception_score": ".2f",
@@ -76,7 +82,7 @@ def render(folder: Path) -> str:
     files = {path.name for path in folder.iterdir()}
     image = document["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
-    size = sum(file["size"] for file in document["files"].values())
+    size = sum(file["size"] for name, file in document["files"].items() if name.endswith(".onnx"))
     kind = f"{FAMILIES[document['family']]} generator of {image['width']} x {image['height']} {colour} pictures"
     metrics = {metric["name"]: metric for metric in document["metrics"]}
     parts = [
@@ -95,6 +101,7 @@ def render(folder: Path) -> str:
         *_picture("interpolation.png", _interpolation_caption(document), files),
         *_mixing(document, metrics, files),
         *_truncation(metrics, files),
+        *_directions(document.get("directions", []), files),
         "",
         "## Figures",
         "",
@@ -177,6 +184,43 @@ def _truncation(metrics: Metrics, files: Collection[str]) -> Iterator[str]:
         yield from ("", "| psi | FID | precision | recall |", "| ---: | ---: | ---: | ---: |")
         for row in rows:
             yield f"| {row['psi']:g} | {row['fid']:.2f} | {row['precision']:.1%} | {row['recall']:.1%} |"
+
+
+def _directions(directions: list[dict[str, Any]], files: Collection[str]) -> Iterator[str]:
+    if not directions:
+        return
+    yield from ("", "## Semantic directions", "")
+    methods = {name: [each["name"] for each in directions if each["method"] == name] for name in METHODS}
+    yield from (f"- {title}: {', '.join(methods[name])}." for name, title in METHODS.items() if methods[name])
+    shown = card_images.shown_directions(each["name"] for each in directions)
+    strengths = f"{card_images.STRENGTHS[0]:g} to {card_images.STRENGTHS[-1]:g}"
+    caption = (
+        f"{', '.join(shown)} from top to bottom, strength {strengths}: seed 0, index 0 at the left and 1 at the right."
+    )
+    yield from _picture("directions.png", caption, files)
+    named = [each for each in directions if "moved" in each]
+    if not named:
+        return
+    first, goal = named[0], f"{GOAL:.0%}"
+    good = [each["name"] for each in named if each["moved"] >= GOAL and min(each["kept"].values()) >= GOAL]
+    yield from (
+        "",
+        f"At strength {first['strength']:g}, of {first['samples']:,} images, as the attribute classifier reads them: "
+        "the share that shows the value then, of those that did not before, and of each other attribute the share of "
+        f"images that keep theirs. {len(good)} of {len(named)} move their attribute in {goal} and keep each other in "
+        f"{goal}{': ' if good else ''}{', '.join(good)}.",
+        "",
+        f"| direction | layers | moved | {' | '.join(f'{name} kept' for name in _attributes(named))} |",
+        "| --- | --- | ---: |" + " ---: |" * len(_attributes(named)),
+    )
+    for each in named:
+        kept = [f"{each['kept'][name]:.0%}" if name in each["kept"] else "" for name in _attributes(named)]
+        layers = f"{each['layers'][0]} to {each['layers'][-1]}"
+        yield f"| {each['name']} | {layers} | {each['moved']:.0%} | {' | '.join(kept)} |"
+
+
+def _attributes(named: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for each in named for name in (each["attribute"], *each["kept"])))
 
 
 def _figures(metrics: list[dict[str, Any]]) -> list[str]:

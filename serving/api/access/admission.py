@@ -4,6 +4,7 @@ Without it, accepted requests wait on the event loop under overload, where each 
 and rejections with them. A model's queue has its own limit, in images (`serving.engine.batcher`).
 """
 
+import re
 import time
 from collections.abc import Collection
 
@@ -22,10 +23,19 @@ class AdmissionMiddleware:
     place that another could use.
     """
 
-    def __init__(self, app: ASGIApp, *, posts: Collection[str], gets: str, limit: int = MAX_REQUESTS):
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        posts: Collection[str],
+        gets: str,
+        limit: int = MAX_REQUESTS,
+        infer: re.Pattern[str] | None = None,
+    ):
         self.app = app
         self._posts = posts  # paths
         self._gets = gets  # prefix of paths
+        self._infer = infer  # paths of POSTs, too
         self._limit = limit
         self._requests = 0
         self._last_left = 0.0  # time at which a request last left others in work
@@ -34,7 +44,8 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         complete = path.startswith(self._gets)  # a GET has no body
-        if scope["type"] != "http" or not (complete or path in self._posts):
+        post = path in self._posts or (self._infer is not None and self._infer.fullmatch(path))
+        if scope["type"] != "http" or not (complete or post):
             return await self.app(scope, receive, send)
         in_work = False
 

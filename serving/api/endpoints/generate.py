@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from starlette.responses import Response
@@ -17,7 +18,7 @@ from serving.api.http.negotiation import negotiate
 from serving.api.http.problems import FieldError, Problem, invalid, quote
 from serving.api.http.responses import Encoder, Fields, Order, Streamed
 from serving.api.http.validation import parse_json, read_json_body
-from serving.api.schemas import Body, DigitsBody, InterpolateBody, SampleBody, StyleMixBody, address
+from serving.api.schemas import Body, DigitsBody, EditBody, InterpolateBody, SampleBody, StyleMixBody, address, edit
 from serving.api.served_models import ServedModel, ServedModels
 from serving.api.settings import Settings
 from serving.engine import generation, images
@@ -26,6 +27,7 @@ from serving.engine.generation import Plan, RequestError
 from serving.engine.latents import draw_seed
 from serving.engine.repository import Model
 
+MAX_PART = 256  # frames of an interpolation in a reply
 STRIP = 16  # frames in a row, where an interpolation is requested as one image
 BODIES: tuple[type[Body], ...] = (SampleBody, DigitsBody, InterpolateBody, StyleMixBody)
 
@@ -37,7 +39,7 @@ class Generate:
         self._models = models
         self._settings = settings
         self._rate_limit = rate_limit
-        self._encoder = Encoder()
+        self.encoder = Encoder()
 
     def routes(self) -> list[Route]:
         return [Route(body.route, Post(self, body, self._settings), methods=["POST"]) for body in BODIES]
@@ -62,23 +64,27 @@ class Generate:
             raise invalid(FieldError(error.pointer, error.message)) from None
         return await self.fulfil(context, served, order, [(b"vary", b"Accept")])
 
+    def charge(self, context: RequestContext, images: int) -> None:
+        """Charge the client for `images`. Raises Problem 429 where it is over its rate limit."""
+        if self._rate_limit is not None:
+            self._rate_limit.charge(context.client, images)
+
     async def fulfil(self, context: RequestContext, served: ServedModel, order: Order, headers: Fields) -> Response:
         """Return the images of a plan as a reply with `headers`. Raises Problem 429, 503 or 504."""
         plan = order.plan
         context.images = len(plan)
         with ExitStack() as reservation:
-            reservation.enter_context(self._encoder.reserve(order))
-            if self._rate_limit is not None:
-                self._rate_limit.charge(context.client, len(plan))
+            reservation.enter_context(self.encoder.reserve(order.size))
+            self.charge(context, len(plan))
             made = await served.generate(_inputs(order), context)
             if order.streams:
-                pieces = self._encoder.stream(order, made)
+                pieces = self.encoder.stream(order, made)
                 response = Streamed(pieces, order.media_type, reservation.pop_all(), context.deadline)
                 if order.media_type == responses.NPY:
                     response.raw_headers.append((b"content-length", b"%d" % images.npy_bytes(made)))
             else:
                 began = time.monotonic()
-                content = await self._encoder.encode(order, *_split(plan, made))
+                content = await self.encoder.encode(order, *_split(plan, made))
                 context.encode_seconds = time.monotonic() - began
                 response = Response(content, media_type=order.media_type)
         served.metrics.generated(served.model.id, context)
@@ -128,7 +134,7 @@ def _count(body: Body) -> int:
         case DigitsBody():
             return len(body.digits) * body.rows
         case InterpolateBody():
-            return body.frames
+            return min(body.n or body.frames, MAX_PART)
         case StyleMixBody():
             return (len(body.rows) + 1) * (len(body.columns) + 1) - 1  # the sources are along two edges
         case _:
@@ -163,11 +169,39 @@ def _needs(body: Body) -> list[tuple[Callable[[Model], bool], str]]:
         needs.append((_has_styles, 'has a `space` "w"'))
     if body.truncation is not None:
         needs.append((_has_styles, "takes `truncation`"))
+    if not isinstance(body, StyleMixBody) and (names := _edited(body.edits)):
+        needs.append(
+            (lambda model: names <= model.directions.keys(), f"has the directions of `edits` (={quote(sorted(names))})")
+        )
     if (labels := body.labels) is not None:
         needs.append(
             (lambda model: generation.has_classes(model, labels), f"has the classes of `labels` (={quote(labels)})")
         )
     return needs
+
+
+def _part(body: InterpolateBody) -> range:
+    """Return the frames of an interpolation that the reply has. Raises RequestError."""
+    if body.start >= body.frames:
+        message = f"`start` (={body.start}) must be below `frames` (={body.frames})."
+        raise RequestError("/start", message)
+    if body.n is not None and body.start + body.n > body.frames:
+        message = f"`n` (={body.n}) must be at most {body.frames - body.start}, the frames from `start` on."
+        raise RequestError("/n", message)
+    n = body.frames - body.start if body.n is None else body.n
+    if n > MAX_PART:
+        message = f"`frames` (={body.frames}) must be at most {MAX_PART} in a reply; choose some by `start` and `n`."
+        raise RequestError("/frames", message)
+    return range(body.start, body.start + n)
+
+
+def _edits(bodies: Sequence[EditBody] | Sequence[Sequence[EditBody]]) -> Any:
+    return [edit(each) if isinstance(each, EditBody) else [edit(inner) for inner in each] for each in bodies]
+
+
+def _edited(bodies: Sequence[EditBody] | Sequence[Sequence[EditBody]]) -> set[str]:
+    """Return the names of the directions."""
+    return set().union(*({each.direction} if isinstance(each, EditBody) else _edited(each) for each in bodies))
 
 
 def _has_styles(model: Model) -> bool:
@@ -186,6 +220,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 start=body.start,
                 labels=body.labels,
                 truncation=body.truncation,
+                edits=[edit(each) for each in body.edits],
             )
             return plan, Layout(body.columns or images.square_columns(body.n), body.scale)
         case DigitsBody():
@@ -194,6 +229,7 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
             plan = generation.digits(runtime, digits=digits, rows=body.rows, seed=seed)
             return plan, Layout(body.columns or len(digits), body.scale)
         case InterpolateBody():
+            part = _part(body)
             plan = generation.interpolate(
                 runtime,
                 keyframes=[address(keyframe) for keyframe in body.keyframes],
@@ -203,8 +239,10 @@ def _plan(served: ServedModel, body: Body) -> tuple[Plan, Layout]:
                 loop=body.loop,
                 labels=body.labels,
                 truncation=body.truncation,
+                edits=_edits(body.edits),
+                part=part,
             )
-            return plan, Layout(body.columns or min(body.frames, STRIP), body.scale, Animation(body.fps, body.loop))
+            return plan, Layout(body.columns or min(len(part), STRIP), body.scale, Animation(body.fps, body.loop))
         case StyleMixBody():
             plan = generation.style_mix(
                 runtime,

@@ -71,6 +71,12 @@ class Health:
             return not_ready(" ".join(f"`{model}` {failure}." for model, failure in self._failures.items()))
         return None
 
+    def model_problem(self, id: str) -> Problem | None:
+        """Return the reason why a model is not ready; None where it is."""
+        if self.problem is None or (self._failures and not self._draining and id not in self._failures):
+            return None
+        return self.problem
+
     def drain(self) -> None:
         """Stop being ready, for good."""
         self._draining = True

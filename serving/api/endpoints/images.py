@@ -16,7 +16,7 @@ from serving.api.http.context import SCOPE_KEY, RequestContext
 from serving.api.http.problems import FieldError, invalid
 from serving.api.http.responses import Order
 from serving.api.http.validation import parse_query
-from serving.api.schemas import ImageQuery
+from serving.api.schemas import ImageQuery, edit
 from serving.api.served_models import ServedModels
 from serving.api.settings import Settings
 from serving.engine import generation
@@ -62,11 +62,15 @@ class Images:
                     start=query.index,
                     labels=query.label,
                     truncation=query.truncation,
+                    edits=[edit(each) for each in query.edit],
                 )
                 order = Order(plan, Layout(columns=1, scale=query.scale), media_type)
                 order.check_size()
-            except RequestError as error:  # a URL has `label` and `index`
-                pointer, message = (text.replace("labels", "label", 1) for text in (error.pointer, error.message))
+            except RequestError as error:  # a URL has `label`, `edit` and `index` where a body has `labels` and so on
+                pointer, message = (
+                    text.replace("labels", "label", 1).replace("edits", "edit", 1)
+                    for text in (error.pointer, error.message)
+                )
                 pointer = "/index" if pointer == "/start" else pointer
                 raise invalid(FieldError(pointer, message)) from None
             if "*" in tags:  # any image that exists, and this one does

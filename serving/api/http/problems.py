@@ -12,7 +12,8 @@
     }
 
 `code` is for programs and does not change; `detail` is for people. `errors` is present where the request is at fault,
-with a JSON pointer (RFC 6901) into the body, or to a query parameter's name.
+with a JSON pointer (RFC 6901) into the body, or to a query parameter's name. Under `/v2` there is also `error`, the
+same text as `detail`.
 """
 
 import json
@@ -62,6 +63,8 @@ class Problem(Exception):
             "code": self.code,
             "request_id": request_id,
         }
+        if instance.startswith("/v2"):
+            members["error"] = self.detail  # where clients of the Open Inference Protocol look for it
         if self.errors:
             members["errors"] = [error._asdict() for error in self.errors]
         return json.dumps(members, ensure_ascii=False).encode()
@@ -80,10 +83,11 @@ def not_acceptable(accept: str, offered: Sequence[str]) -> Problem:
     return Problem(406, "not-acceptable", f"`Accept` (={accept[:200]}) must allow one of {', '.join(offered)}.")
 
 
-def unsupported_media_type(found: str | None) -> Problem:
+def unsupported_media_type(found: str | None, allowed: Sequence[str] = ("application/json",)) -> Problem:
     value = "missing" if found is None else f"={found[:200]}"
-    detail = f"`Content-Type` ({value}) must be application/json, in UTF-8."
-    return Problem(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
+    utf_8 = ", in UTF-8" * ("application/json" in allowed)
+    detail = f"`Content-Type` ({value}) must be {' or '.join(allowed)}{utf_8}."
+    return Problem(415, "unsupported-media-type", detail, headers={"Accept": ", ".join(allowed)})
 
 
 def unsupported_coding(found: str) -> Problem:

@@ -91,15 +91,15 @@ class Encoder:
         self._bytes_per_second = 7e7  # until it is measured
 
     @contextmanager
-    def reserve(self, order: Order) -> Iterator[None]:
-        """Reserve memory for a reply's pixels before they are generated. Raises Problem 503 where there is none."""
-        if order.size > max(INLINE_BYTES, MAX_PENDING_BYTES - self._pending):
+    def reserve(self, size: int) -> Iterator[None]:
+        """Reserve `size` bytes for a reply before it is generated. Raises Problem 503 where there is none."""
+        if size > max(INLINE_BYTES, MAX_PENDING_BYTES - self._pending):
             raise overloaded(retry_after(self._pending / (self._threads * self._bytes_per_second)))
-        self._pending += order.size
+        self._pending += size
         try:
             yield
         finally:
-            self._pending -= order.size
+            self._pending -= size
 
     async def encode(self, order: Order, images: np.ndarray, sources: np.ndarray | None) -> bytes:
         """Return the whole reply; see `encoding.encode`."""
@@ -165,7 +165,7 @@ def headers(plan: Plan) -> Fields:
 
     Truncation is there where it was requested.
     """
-    fields = [*_origin(plan.model.id, plan.model.sha256)]
+    fields = [*origin(plan.model.id, plan.model.sha256)]
     first = plan.addresses[0]
     if first is not None and _are_range_from(first, plan.addresses):
         fields += (b"x-ganymede-seed", b"%d" % first.seed), (b"x-ganymede-start", b"%d" % first.index)
@@ -185,7 +185,8 @@ def _are_range_from(first: Address, addresses: Sequence[Address | None]) -> bool
 
 
 @lru_cache(64)
-def _origin(id: str, sha256: str) -> tuple[tuple[bytes, bytes], ...]:
+def origin(id: str, sha256: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that name the model, its files and the server's version."""
     return (
         (b"x-ganymede-model", id.encode()),
         (b"x-ganymede-model-sha256", sha256.encode()),

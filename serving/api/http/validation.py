@@ -22,7 +22,7 @@ from serving.api.http.problems import (
     unsupported_coding,
     unsupported_media_type,
 )
-from serving.api.schemas import AddressBody
+from serving.api.schemas import AddressBody, EditBody
 
 JSON = "application/json"
 PAIRS = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
@@ -49,20 +49,25 @@ async def read_json_body(headers: Mapping[str, str], receive: Receive) -> bytes:
     content_type = headers.get("content-type")
     if content_type != JSON and not _is_json(content_type or ""):
         raise unsupported_media_type(content_type)
+    return await read_body(headers, receive, MAX_BODY_BYTES)
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes. Raises Problem 413, 415, or 400 where the connection ended."""
     coding = headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
         raise unsupported_coding(coding)
     announced = headers.get("content-length", "0")
-    if not announced.isdecimal() or len(announced) > 9 or int(announced) > MAX_BODY_BYTES:
-        raise body_too_large(MAX_BODY_BYTES)
+    if not announced.isdecimal() or len(announced) > 9 or int(announced) > limit:
+        raise body_too_large(limit)
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise incomplete_body()
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise body_too_large(MAX_BODY_BYTES)
+        if len(body) > limit:
+            raise body_too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
 
@@ -92,9 +97,12 @@ def parse_query(model: type[Parsed], values: Iterable[tuple[str, str]]) -> Parse
 
     Raises Problem 422 with an error for every value that is wrong.
     """
-    fields: dict[str, int | float | str] = {}
+    fields: dict[str, int | float | str | list[str]] = {}
     texts = {name for name, field in model.model_fields.items() if field.annotation == str | None}
     for name, text in values:
+        if name == "edit":  # the one that may be repeated
+            fields[name] = [*fields.get(name, []), text]  # pyright: ignore[reportGeneralTypeIssues]
+            continue
         if name in fields:
             raise invalid(FieldError(_pointer([name]), f"`{name[:60]}` is given twice."))
         number = re.fullmatch(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,39})?", text) and name not in texts
@@ -167,7 +175,8 @@ def _message(model: type[BaseModel], path: list[int | str], error: ErrorDetails)
     if kind == "missing":
         return f"`{name}` is missing."
     if kind == "extra_forbidden":
-        known = model.model_fields if len(path) == 1 else AddressBody.model_fields
+        inner = EditBody if path[0] == "edits" else AddressBody
+        known = (model if len(path) == 1 else inner).model_fields
         return f"`{name[:60]}` is not a field here; the fields are {listed(list(known), 'and')}."
     if kind == "literal_error":
         expected = "must be " + context["expected"].replace("'", "`")

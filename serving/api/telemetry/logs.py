@@ -21,7 +21,7 @@ from typing import Any
 from serving.api.http.context import RequestContext
 
 FIELDS = "fields"  # the attribute of a record that holds what a JSON line has besides its message
-PROBES = ("/livez", "/readyz")  # requested every few seconds: not logged
+PROBES = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")  # requested every few seconds: not logged
 QUIET = ("_granian", "uvicorn", "bentoml", "opentelemetry")  # below warnings they repeat what is logged here
 
 logger = logging.getLogger("ganymede.access")

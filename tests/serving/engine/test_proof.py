@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from serving.engine.runtime import RANDOM, Runtime
 from tiny_models import write_model
 
 Change = Callable[[onnx.ModelProto], None]
-ATTRIBUTES = {"RandomNormal": {"shape": [8]}, "RandomUniform": {"shape": [8]}}
+ATTRIBUTES: dict[str, Any] = {"RandomNormal": {"shape": [8]}, "RandomUniform": {"shape": [8]}}
 
 
 def load(repository: Path, folder: Path, id: str, changes: dict[str, Change]) -> Runtime:
@@ -39,8 +40,8 @@ def insert(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
         model.graph.node.insert(0, node)
 
 
-def constant(model: onnx.ModelProto, name: str, value: np.ndarray) -> str:
-    model.graph.initializer.append(numpy_helper.from_array(value, name))
+def constant(model: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     return name
 
 

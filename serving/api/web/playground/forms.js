@@ -56,11 +56,12 @@ function call({ route, body, address, model }) {
 function keywords(fields) {
   return Object.entries(fields)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name}=${literal(value)}`);
+    .map(([name, value]) => `${name}=${literal(value, name)}`);
 }
 
 /** A value in Python; an address is a seed or (seed, index). */
-function literal(value) {
+function literal(value, name) {
+  if (name === "edits") return `[${value.map((edit) => `(${write(edit.direction)}, ${edit.strength})`).join(", ")}]`;
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (value !== null && typeof value === "object") return `(${literal(value.seed)}, ${literal(value.index)})`;

@@ -11,6 +11,7 @@ import { current, fittingFrames, truncationFor } from "./models.js";
 import { task } from "./notice.js";
 import { pictures } from "./pictures.js";
 import { Player, RATE } from "./player.js";
+import { canRecord, record } from "./record.js";
 import { show as showRequest } from "./request.js";
 import { set, state } from "./state.js";
 import { strip } from "./strip.js";
@@ -154,17 +155,32 @@ export function interpolateView() {
       showRequest([request]);
       say("The file is being made.");
       const reply = await ask(ROUTE, { body, accept, signal });
-      const url = URL.createObjectURL(await reply.blob());
-      const name = `walk-${model.id}.${accept.split("/")[1]}`;
-      element("a", { href: url, download: name }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
-      say(`${name} is here.`);
+      hand(await reply.blob(), `walk-${model.id}.${accept.split("/")[1]}`);
+    });
+  }
+
+  function hand(blob, name) {
+    const url = URL.createObjectURL(blob);
+    element("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    say(`${name} is here.`);
+  }
+
+  function recordVideo() {
+    runFile(async (signal) => {
+      if (!player.frames) return;
+      const model = current();
+      say("Recording: it takes as long as the walk.");
+      const scale = 2 * Math.max(1, Math.round(FILE_SIDE / model.image.height / 2)); // even sides
+      const video = await record(player.frames, scale, signal);
+      if (!signal.aborted) hand(video, `walk-${model.id}.webm`);
     });
   }
 
   const files = FILES.map(([name, accept]) =>
     button(name, () => download(accept), { "aria-label": `Download as ${name}` }),
   );
+  if (canRecord()) files.push(button("WebM", recordVideo, { "aria-label": "Record as WebM" }));
   return {
     controls: [
       selectField("frames", "Frames", FRAMES),

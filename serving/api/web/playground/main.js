@@ -21,6 +21,11 @@ const VIEWS = {
     able: any,
     module: async () => (await import("./interpolate.js")).interpolateView,
   },
+  explore: {
+    title: "Explore",
+    able: (model) => Boolean(model.directions?.length),
+    module: async () => (await import("./explore.js")).exploreView,
+  },
   mix: { title: "Mix", able: styled, module: async () => (await import("./mix.js")).mixView },
   wander: { title: "Wander", able: any, module: async () => (await import("./wander.js")).wanderView },
 };

@@ -51,7 +51,7 @@ function open(yes) {
   opener.setAttribute("aria-expanded", String(yes));
 }
 
-async function copyText() {
+export async function copyText() {
   await copied(code.textContent);
   say(`Copied as ${form()}.`);
 }

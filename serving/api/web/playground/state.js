@@ -26,6 +26,7 @@ export const DEFAULTS = {
   columns: "11:0,12:0,13:0,14:0,15:0",
   styles: "coarse",
   from: "7:0",
+  edits: "", // direction:strength, of Explore
   pace: "8", // seconds from one address to the next
   form: "curl", // of the request
 };

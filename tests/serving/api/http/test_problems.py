@@ -75,7 +75,7 @@ def test_an_unknown_model_is_told_with_those_there_are(http: httpx2.Client, meth
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1", "/v1/sample/", "/v1/models/", "/v2/sample", "/v1/images/tiny-style/7", "/none", "/%00"]
+    "path", ["/v1", "/v1/sample/", "/v1/models/", "/v3/sample", "/v1/images/tiny-style/7", "/none", "/%00"]
 )
 def test_an_unknown_route(http: httpx2.Client, path: str):
     problem(http.get(path), 404, "unknown-route")

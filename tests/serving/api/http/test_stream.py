@@ -155,10 +155,10 @@ def test_a_small_reply_needs_no_room_that_others_have(runtime: Runtime, monkeypa
     plans = [generation.sample(runtime, n=n, seed=7) for n in (256, 4)]
     large, small = (Order(plan, Layout(columns=16), NPY) for plan in plans)
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", large.size)
-    with encoder.reserve(large):
-        with encoder.reserve(small):
+    with encoder.reserve(large.size):
+        with encoder.reserve(small.size):
             pass
-        with pytest.raises(Problem, match="More images are waiting"), encoder.reserve(large):
+        with pytest.raises(Problem, match="More images are waiting"), encoder.reserve(large.size):
             pass
 
 
