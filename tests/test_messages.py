@@ -60,7 +60,7 @@ BODIES = {
         {"keyframes": [1, {"seed": 1, "z/~": 0}]},
         {"keyframes": [1, 2], "method": "cubic"},
         {"keyframes": [1, 2], "loop": 1},
-        {"keyframes": [1, 2], "frames": 257},
+        {"keyframes": [1, 2], "frames": 1_000_001},
     ],
     StyleMixBody: [
         {"rows": [1], "columns": [2], "styles": "thick"},

@@ -178,7 +178,7 @@ class Planned:
     """What `_plan` reads of a generator."""
 
     def __init__(self, runtime: Runtime):
-        self.runtime = runtime
+        self.runtime, self.model = runtime, runtime.model
 
 
 @pytest.mark.parametrize("model", BODIES, ids=lambda model: model.route)

@@ -122,7 +122,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
         monkeypatch.setattr("training.datasets.loaders.load", None)  # it is said before the data are read
         arguments = begin(place)
     else:
-        monkeypatch.setattr("training.publish.export._generator", None)
+        monkeypatch.setattr("training.publish.export.generator_of", None)
         arguments = ["export", str(finished), "--models", str(place)]
     assert main(arguments) == 1
     error = said(capsys)
@@ -202,7 +202,7 @@ def test_ctrl_c_while_images_are_rendered_is_one_line(seconds: float, tmp_path: 
     os.killpg(process.pid, signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGINT and not list(tmp_path.iterdir())
-    assert rest.splitlines()[-1] == "interrupted" and "Traceback" not in rest
+    assert rest.splitlines()[-1].strip() == "interrupted" and "Traceback" not in rest
 
 
 @pytest.fixture

@@ -119,12 +119,12 @@ def _fill(rows: np.ndarray, make: Callable[[int], np.ndarray], start: int, label
     count = len(rows)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Spawned, not forked: the parent may hold threads (torch, CUDA) that do not survive a fork.
-    # They leave Ctrl-C, which a terminal sends to all, to the parent: signals that are blocked stay so in a child.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    # They leave Ctrl-C, which a terminal sends to all, to the parent: a signal that is ignored stays so in a child.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         started = multiprocessing.get_context("spawn").Pool(min(workers, max(1, count // 64)))
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, handler)
     with started as pool:
         made = pool.imap(make, range(start, start + count), chunksize=32)
         for i, row in enumerate(tqdm(made, label, count, unit="img", disable=not progress)):

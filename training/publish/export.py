@@ -6,6 +6,7 @@ The checks run on the exported files, through the engine that will serve them: w
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,14 @@ def export(run: Path, models: Path, *, replace: bool = False) -> Path:
     document = describe(recipe, state)
     if not replace:
         model_folder.check_replaceable(models / recipe.id, document)
-    return publish(generator_of(recipe, state), document, models, run=run if run.is_dir() else run.parent.parent)
+    record = run if run.is_dir() else run.parent.parent
+    return publish(lambda: generator_of(recipe, state), document, models, run=record)
 
 
-def publish(generator: Any, document: dict[str, Any], models: Path, *, run: Path | None = None) -> Path:
-    """A generator and its model.json, of which `files` are still unknown -> models/<id>/. Raises ExportError.
+def publish(make: Callable[[], Any], document: dict[str, Any], models: Path, *, run: Path | None = None) -> Path:
+    """Write the generator that `make` returns, and its model.json without `files`, to models/<id>/.
+
+    Raises ExportError.
 
     `run`: the run folder whose record the card shows. Where a check fails, nothing is written.
     """
@@ -69,6 +73,7 @@ def publish(generator: Any, document: dict[str, Any], models: Path, *, run: Path
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        generator = make()
         _write_graphs(generator, document, folder)
         for path in folder.glob("*.onnx"):
             onnx.checker.check_model(str(path), full_check=True)

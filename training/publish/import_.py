@@ -70,7 +70,7 @@ def import_checkpoint(source: Path, models: Path, about: About, kind: str = "aut
                 module.noise_strength.zero_()
     if found.channels in OPAQUE:
         generator.synthesis = _OnWhite(generator.synthesis)
-    return export.publish(generator, document, models)
+    return export.publish(lambda: generator, document, models)
 
 
 def _read(source: Path, about: About, kind: str) -> Checkpoint:

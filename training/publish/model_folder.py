@@ -11,6 +11,8 @@ from training.errors import ExportError
 
 OURS = {  # beside the files that model.json names and the images of its metrics
     "README.md",
+    "directions.npz",
+    "directions.png",
     "evaluation.partial.json",
     "interpolation.png",
     "misread.png",

@@ -77,7 +77,7 @@ def test_what_would_be_refused_is_refused_before_it_is_prepared(runtime: Runtime
 
 def test_no_latents_are_drawn_for_a_request_that_is_refused(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
     drawn: list[int] = []
-    monkeypatch.setattr(generation, "latents", lambda addresses, size: drawn.append(len(addresses)))
+    monkeypatch.setattr(type(runtime.model), "latents", lambda _, addresses: drawn.append(len(addresses)))
 
     async def ask() -> None:
         served = served_by(runtime, max_queue=64)

@@ -38,14 +38,15 @@ export function truncationFor(model) {
 }
 
 const PAGE_BYTES = 2 ** 24; // of pixels that are asked for at once: five images of 1024 px
+const MOST = 256; // images of a request; of more the server says what is wrong
 const CLIP_BYTES = 2 ** 26; // of an animation: as much as the server takes
 
 /** `n`, a number or a BigInt, or as many images of a model as fit into one request. */
 export function fitting(model, n, bytes = PAGE_BYTES) {
   const { width, height, channels } = model.image;
   const most = Math.max(2, Math.floor(bytes / (width * height * channels)));
-  if (n > most) return typeof n === "bigint" ? BigInt(most) : most;
-  return n; // what is no number, too: the server says what is wrong with it
+  if (n > most && n <= MOST) return typeof n === "bigint" ? BigInt(most) : most;
+  return n; // what is no number, or too large for any model, too: the server says what is wrong with it
 }
 
 /** The same for the frames of an animation. */

@@ -113,9 +113,9 @@ def test_a_wrong_field_is_told_with_its_value_and_what_is_right(field: str, valu
         (InterpolateBody, {"keyframes": [1, 2], "loop": 1}, "/loop", "`loop` (=1) must be true or false."),
         (
             InterpolateBody,
-            {"keyframes": [1, 2], "frames": 257},
+            {"keyframes": [1, 2], "frames": 1_000_001},
             "/frames",
-            "`frames` (=257) must be between 2 and 256.",
+            "`frames` (=1000001) must be between 2 and 1000000.",
         ),
         (
             StyleMixBody,
