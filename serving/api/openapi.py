@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from serving import __version__
 from serving.api import reply_models as replies
+from serving.api.endpoints.infer import MAX_BYTES
 from serving.api.http.problems import MEDIA_TYPE as PROBLEM
 from serving.api.http.responses import ANIMATIONS, EXTENSIONS, JSON, STILLS
 from serving.api.schemas import Body, DigitsBody, ImageQuery, InferBody, InterpolateBody, SampleBody, StyleMixBody
@@ -87,15 +88,20 @@ CACHE_HEADERS = {"ETag": "Changes with the content.", "Cache-Control": "Says how
 
 
 class Schemas(GenerateJsonSchema):
-    """Schemas without titles that repeat a field's name, and without a default of null where null is not allowed."""
+    """Schemas without titles that repeat a field's name, and without some defaults.
+
+    A default of null is left out where null is not allowed. That of a union is left out because generated Go does not
+    compile with it.
+    """
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
         made = super().default_schema(schema)
-        if made.get("default", ...) is None and {"type": "null"} not in made.get("anyOf", ()):
-            del made["default"]
+        null = made.get("default", ...) is None and {"type": "null"} not in made.get("anyOf", ())
+        if null or "oneOf" in made:
+            made.pop("default", None)
         return made
 
 
@@ -191,7 +197,7 @@ def _inference() -> dict[str, Any]:
     length = _parameter(
         "header",
         "Inference-Header-Content-Length",
-        {"type": "integer", "minimum": 1},
+        {"type": "integer", "minimum": 1, "maximum": MAX_BYTES},
         "Bytes of the JSON, where binary tensors follow it.",
     )
     content = {JSON: _ref(replies.InferReply), "application/octet-stream": BINARY}
@@ -199,7 +205,7 @@ def _inference() -> dict[str, Any]:
     infer = _operation("inference", "infer", "Raw latents in, images and styles out", content, statuses, model, length)
     infer["responses"]["200"]["headers"]["Inference-Header-Content-Length"] = {
         "description": "Bytes of the JSON, where binary tensors follow it.",
-        "schema": {"type": "integer", "minimum": 1},
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_BYTES},
     }
     examples = {title: {"value": value} for title, value in INFER_EXAMPLES.items()}
     media = {JSON: {"schema": _ref(InferBody), "examples": examples}, "application/octet-stream": {"schema": BINARY}}
@@ -258,10 +264,16 @@ def _response(description: str, content: Mapping[str, Any], headers: Mapping[str
 
 
 def _parameter(place: str, name: str, schema: Mapping[str, Any], text: str = "", example: Any = None) -> dict[str, Any]:
-    """A parameter. It may be absent but is never null, so the null in the schema of an optional field is left out."""
+    """A parameter. It may be absent but is never null, so the null in the schema of an optional field is left out.
+
+    A maximum above that of its format is left out as well: generated Go compares the parameter with it, and does not
+    compile.
+    """
     bare = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "description")}
     for kind in schema.get("anyOf", ()):
         bare |= kind if kind != {"type": "null"} else {}
+    if bare.get("maximum", 0) >= 2**63:
+        del bare["maximum"]
     parameter = {"name": name, "in": place, "required": place == "path", "schema": bare}
     more = {"description": text or schema.get("description"), "example": example}
     return parameter | {key: value for key, value in more.items() if value is not None}

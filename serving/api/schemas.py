@@ -237,7 +237,7 @@ class StyleMixBody(Body):
 
     rows: Annotated[list[Keyframe], Items(1, 16)]
     columns: Annotated[list[Keyframe], Items(1, 16)]
-    styles: Styles = "coarse"
+    styles: Styles = Field("coarse", description="Layers that come from the column; by default `coarse`.")
     labels: Labels | None = Field(
         None, description="Conditional models: one class for all, or one for each of the rows and then of the columns."
     )
