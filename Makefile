@@ -49,9 +49,13 @@ bench: install-dev ## measure serving against other servers and the revision AGA
 gpu: ## run CUDA tests, the serving benchmark and recipes for MINUTES (15) on a CUDA machine; writes into OUT (gpu)
 	@exec $(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m benchmarks.gpu $(or $(OUT),gpu) --minutes $(or $(MINUTES),15)
 
+# Where spelling and the words of docs/glossary.txt are checked.
+WORDS = README.md CONTRIBUTING.md docs benchmarks deploy serving training
+
 lint: install-dev ## check style and format
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@.venv/bin/codespell --dictionary - --dictionary docs/glossary.txt $(WORDS)
 
 types: install-dev ## check types
 	@exec $(PYTHON) -m pyright
