@@ -125,7 +125,7 @@ class Store:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             _replace(path, target)
         elif path.is_dir():
-            # No store renames folders atomically. The statistics, written later, mark the shard complete.
+            # No store renames folders atomically. The statistics follow and mark the shard complete.
             self.remove(name)
             self._fs.put(f"{path}/", f"{target}/", recursive=True)
         elif self._atomic:
@@ -138,7 +138,7 @@ class Store:
             self._fs.mv(partial, target)
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of each file in bytes, -1 for a folder. Uses one listing, because single requests are slow."""
+            # Stores cannot rename a folder atomically. The statistics follow and mark the shard complete.
         self._fs.invalidate_cache()
         try:
             found = self._fs.ls(self._root, detail=True)

@@ -208,7 +208,7 @@ def _plan(
 def _inputs(
     model: Model, rows: dict[str, np.ndarray], labels: list[int] | None, truncation: float | None
 ) -> dict[str, np.ndarray]:
-    """Return addresses or latents (N, ...) with the other model inputs: classes, or truncation strengths."""
+    """Return addresses or latents (N, ...) with classes or truncation strengths."""
     (n,) = {len(values) for values in rows.values()}
     if model.style is not None:
         strengths = truncation_strengths(1.0 if truncation is None else truncation, model.style.layers)
@@ -231,7 +231,7 @@ def _check_each(model: Model, addresses: Sequence[Address], field: str) -> None:
 
 
 def _offsets(model: Model, edits: Sequence[Edit], field: str) -> np.ndarray:
-    """Return the offset of `edits` in w, (L, W). Raises RequestError with a pointer into `field`, such as `edits[1]`."""
+    """Return the offset of `edits` in w, (L, W). Raises RequestError with a pointer into `field`."""
     pointer = "/" + field.replace("[", "/").replace("]", "")
     if not model.directions or model.style is None:
         raise RequestError(pointer, f"`edits` is for style models with directions; {model.id} has none.")
