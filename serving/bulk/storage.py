@@ -138,7 +138,7 @@ class Store:
             self._fs.mv(partial, target)
 
     def sizes(self) -> dict[str, int]:
-            # Stores cannot rename a folder atomically. The statistics follow and mark the shard complete.
+        """Return the size of each file in bytes, -1 for a folder. One listing is faster than single requests."""
         self._fs.invalidate_cache()
         try:
             found = self._fs.ls(self._root, detail=True)
