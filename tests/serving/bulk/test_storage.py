@@ -173,7 +173,7 @@ def test_a_folder_that_holds_others_files_is_rejected(repository_folder: Path, t
     model = repository_folder / "tiny-cgan"
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("somebody's")
-    with pytest.raises(BulkError, match=f" holds {name.partition('/')[0]}, which is not part of this dataset"):
+    with pytest.raises(BulkError, match=f" contains {name.partition('/')[0]}, which is not part of this dataset"):
         make(job(model, "webdataset"), Store(str(tmp_path)), model)
     assert contents(tmp_path) == {name: b"somebody's"}
 
@@ -190,7 +190,7 @@ def test_another_seed_is_rejected_though_settings_are_deleted(repository_folder:
     make(job(model, "webdataset"), store, model)
     (tmp_path / "_ganymede" / "settings.json").unlink()
     before = contents(tmp_path)
-    with pytest.raises(BulkError, match=r" holds manifest.json, which is not part of this dataset"):
+    with pytest.raises(BulkError, match=r" contains manifest.json, which is not part of this dataset"):
         make(replace(job(model, "webdataset"), seed=8), store, model)
     assert contents(tmp_path) == before
 
