@@ -271,8 +271,8 @@ def test_servers_with_other_files_of_the_model_are_rejected(
     ("engine", "message"),
     [
         (["gpu"], "`engine` (=gpu) must be local, server URL [URL ...], or ray."),
-        (["server"], "`engine server` needs the URLs"),
-        (["local", "http://127.0.0.1:9"], "`engine local` takes nothing after it"),
+        (["server"], "`engine server` needs at least one server URL"),
+        (["local", "http://127.0.0.1:9"], "`engine local` takes no arguments"),
     ],
 )
 def test_a_wrong_engine_is_told(generate: Any, tmp_path: Path, engine: list[str], message: str):

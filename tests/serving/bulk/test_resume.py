@@ -263,9 +263,9 @@ def test_verify_finds_what_is_damaged_and_makes_it_again(generate: Any, tmp_path
     (folder / "manifest.json").write_text("{}")
     said = generate(*words, "--verify")
     assert f"{shards[0]} was damaged and is generated again" in said.stderr
-    assert "4 shards generated, 1 checked" in said.stdout
+    assert "4 shards generated, 1 verified" in said.stdout
     assert contents(folder) == before
-    assert "0 shards generated, 5 checked" in generate(*words, "--verify").stdout
+    assert "0 shards generated, 5 verified" in generate(*words, "--verify").stdout
 
 
 def test_damaged_settings_are_told(generate: Any, tmp_path: Path):

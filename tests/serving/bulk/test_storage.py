@@ -222,7 +222,7 @@ def test_a_machine_with_other_versions_is_told(repository_folder: Path, tmp_path
             made = Worker(job, LocalSource(model), store).make(shards[0])
         yield made
 
-    with pytest.raises(BulkError, match=r"shard-000000 was made with other versions than _ganymede"):
+    with pytest.raises(BulkError, match=r"shard-000000 was generated with other library versions than _ganymede"):
         generate(job(model, "npy"), Store(str(tmp_path)), engine)
 
 
