@@ -1,3 +1,3 @@
-"""Pictures from generative adversarial networks: the engine that makes them, the service, and the command line."""
+"""Generate images with GANs: inference engine, HTTP service and command line."""
 
 __version__ = "0.2.0"

@@ -11,30 +11,30 @@ from typing import NoReturn
 
 from serving import __version__
 
-MAX_IMAGES = 65_536  # of one file; they are all held in memory
+MAX_IMAGES = 65_536  # of one file; all are held in memory
 MAX_SCALE = 16
 MAX_FRAMES = 10_000_000  # of a walk
 PART = 64  # frames of a walk that are in memory at a time
-ADDRESS_LIMIT = 2**64  # the engine's own, which would bring numpy with it
+ADDRESS_LIMIT = 2**64  # copy of the engine's limit, whose import would load NumPy
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".zip": "zip", ".npy": "npy"}
 FILE_OPTIONS = ("scale", "columns")
-DATA_SET_OPTIONS = ("format", "image", "shard_size", "engine", "workers", "part", "verify", "dry_run")
+DATASET_OPTIONS = ("format", "image", "shard_size", "engine", "workers", "part", "verify", "dry_run")
 
 
 class CommandError(Exception):
-    """What the user is told in one line; the exit code is 1."""
+    """Error with a one-line message; the exit code is 1."""
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for an error, without the usage above it."""
+    """Argument parser that prints errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(1, f"{self.prog}: {message} (try --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code."""
-    if isinstance(sys.stdout, TextIOWrapper):  # what a terminal's encoding has not is shown as \\xfc
+    """Run a command and return the exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):  # characters outside the terminal's encoding are escaped as \\xfc
         sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
@@ -43,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ganymede: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        return 128 + (error.args[0] if error.args else signal.SIGINT)  # as shells have it
+        return 128 + (error.args[0] if error.args else signal.SIGINT)  # the convention of shells
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="ganymede", description="Pictures from generative adversarial networks.")
+    parser = Parser(prog="ganymede", description="Generate images with generative adversarial networks.")
     parser.add_argument("--version", action="version", version=f"ganymede {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     repository = Parser(add_help=False)
@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         "--models", type=Path, metavar="DIR", help="the model repository (default: GANYMEDE_MODELS, or `models`)"
     )
 
-    serve = commands.add_parser("serve", parents=[repository], help="answer requests over HTTP")
+    serve = commands.add_parser("serve", parents=[repository], help="serve the models over HTTP")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=_integer(0, 65535), default=3000, help="0 takes a free one (default: 3000)")
+    serve.add_argument("--port", type=_integer(0, 65535), default=3000, help="0 selects a free port (default: 3000)")
     serve.add_argument("--workers", type=_integer(1, 256), help="processes (default: GANYMEDE_WORKERS, or 1)")
     serve.add_argument("--ssl-certificate", type=Path, metavar="FILE", help="serve HTTPS with this PEM certificate ...")
     serve.add_argument("--ssl-key", type=Path, metavar="FILE", help="... and its private key")
@@ -66,21 +66,21 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser(
         "generate",
         parents=[repository],
-        help="write pictures to a file, or a data set of any size to a directory",
-        description="Writes pictures to one file (-o), or a data set of any size to a directory (--out). The same "
-        "command goes on with a data set that was interrupted, and ends with the same files.",
+        help="write images to a file, or a dataset of any size to a directory",
+        description="Write images to one file (-o), or a dataset of any size to a directory (--out). The same "
+        "command resumes an interrupted dataset and gives the same files.",
     )
-    generate.add_argument("model", metavar="MODEL", help="its id, as `models` lists it")
-    generate.add_argument("-n", type=_integer(1, ADDRESS_LIMIT), default=1, help="how many (default: 1)")
-    generate.add_argument("--seed", type=_integer(0, ADDRESS_LIMIT - 1), help="which stream (default: drawn, and told)")
+    generate.add_argument("model", metavar="MODEL", help="model id, see `ganymede models`")
+    generate.add_argument("-n", type=_integer(1, ADDRESS_LIMIT), default=1, help="number of images (default: 1)")
+    generate.add_argument("--seed", type=_integer(0, ADDRESS_LIMIT - 1), help="seed (default: random, and printed)")
     generate.add_argument(
         "--start", type=_integer(0, ADDRESS_LIMIT - 1), default=0, help="the first index (default: 0)"
     )
     generate.add_argument(
         "--labels",
         metavar="A,B,...",
-        help="classes, by index or name. -o: one for all, or one an image. --out: given out in turn; or `balanced`, "
-        "all of them in turn (the default), or `drawn`, one at random by address",
+        help="classes, by index or name. -o: one for all images, or one for each. --out: used in turn; or `balanced`, "
+        "all classes in turn (the default), or `drawn`, a random class for each address",
     )
     generate.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
 
@@ -90,51 +90,53 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME:STRENGTH",
-        help="a step along a direction of a style model, such as sefa-0:2.5, or sefa-0:2.5:0,1 on those layers; "
+        help="a step along a direction of a style model, such as sefa-0:2.5, or sefa-0:2.5:0,1 for layers 0 and 1; "
         "may be repeated",
     )
 
-    file = generate.add_argument_group("one file", f"a grid, a zip or an array of at most {MAX_IMAGES:,} pictures")
+    file = generate.add_argument_group("one file", f"a grid, a zip or an array of at most {MAX_IMAGES:,} images")
     file.add_argument("-o", "--output", type=Path, metavar="FILE", help=" ".join(FORMATS))
     file.add_argument("--scale", type=_integer(1, MAX_SCALE), help="enlarge by whole pixels (default: 1)")
-    file.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="of the grid (default: a square)")
+    file.add_argument("--columns", type=_integer(1, MAX_IMAGES), help="columns of the grid (default: nearly square)")
 
-    bulk = generate.add_argument_group("a data set", "shards of pictures in a directory; see docs/bulk-generation.md")
-    bulk.add_argument("--out", metavar="DIR", help="a folder, or what fsspec reaches, such as s3://bucket/folder")
+    bulk = generate.add_argument_group("a dataset", "shards of images in a directory; see docs/bulk-generation.md")
+    bulk.add_argument("--out", metavar="DIR", help="a folder or a URL that fsspec supports, such as s3://bucket/folder")
     bulk.add_argument("--format", choices=("webdataset", "parquet", "npy", "files"), help="(default: webdataset)")
-    bulk.add_argument("--image", choices=("png", "webp"), help="what pictures are packed as (default: png)")
-    bulk.add_argument("--shard-size", type=_integer(1, 10**9), metavar="N", help="pictures a shard (default: 10000)")
+    bulk.add_argument("--image", choices=("png", "webp"), help="image format (default: png)")
+    bulk.add_argument("--shard-size", type=_integer(1, 10**9), metavar="N", help="images per shard (default: 10000)")
     bulk.add_argument(
         "--engine",
         nargs="+",
         metavar=("KIND", "URL"),
-        help="`local`: processes here (the default). `server URL [URL ...]`: through servers, with the key in "
-        "GANYMEDE_API_KEY. `ray`: on the Ray cluster of RAY_ADDRESS, or one of this machine",
+        help="`local`: processes on this machine (the default). `server URL [URL ...]`: servers, with the API key in "
+        "GANYMEDE_API_KEY. `ray`: the Ray cluster of RAY_ADDRESS, or a temporary one on this machine",
     )
-    bulk.add_argument("--workers", type=_integer(1, 4096), help="processes or actors (default: one a processor or GPU)")
+    bulk.add_argument(
+        "--workers", type=_integer(1, 4096), help="processes or actors (default: one per CPU core or GPU)"
+    )
     bulk.add_argument("--part", type=_part, metavar="I/N", help="only every N-th shard, from the I-th, 0 to N - 1")
-    bulk.add_argument("--verify", action="store_true", help="re-check what is there, and make again what is damaged")
-    bulk.add_argument("--dry-run", action="store_true", help="say what it comes to, and write nothing")
+    bulk.add_argument("--verify", action="store_true", help="verify existing shards and repair damaged ones")
+    bulk.add_argument("--dry-run", action="store_true", help="estimate size and duration, write nothing")
     generate.set_defaults(command=_generate)
 
     walk = commands.add_parser(
         "walk",
         parents=[repository],
         help="write a walk through the latent space as a video",
-        description="Writes a video from one image to the next. Frames are encoded as they are made: any number fits.",
+        description="Write a video that interpolates between images. Frames are encoded as they are generated.",
     )
-    walk.add_argument("model", metavar="MODEL", help="its id, as `models` lists it")
+    walk.add_argument("model", metavar="MODEL", help="model id, see `ganymede models`")
     walk.add_argument(
         "--keyframes", required=True, type=_keyframes, metavar="SEED[:INDEX],...", help="at least 2, such as 7,8,9:3"
     )
-    walk.add_argument("--frames", type=_integer(2, MAX_FRAMES), default=250, help="in all (default: 250)")
+    walk.add_argument("--frames", type=_integer(2, MAX_FRAMES), default=250, help="number of frames (default: 250)")
     walk.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".mp4 or .webm")
     walk.add_argument("--fps", type=_integer(1, 240), default=25, help="frames per second (default: 25)")
     walk.add_argument("--scale", type=_integer(1, 64), default=4, help="enlarge by whole pixels (default: 4)")
     walk.add_argument("--space", choices=("z", "w"), default="z", help="w is for style models (default: z)")
     walk.add_argument("--method", choices=("slerp", "lerp"), help="(default: slerp in z, lerp in w)")
     walk.add_argument("--loop", action="store_true", help="return to the first keyframe")
-    walk.add_argument("--labels", metavar="A,B,...", help="classes: one for all keyframes, or one each")
+    walk.add_argument("--labels", metavar="A,B,...", help="classes: one for all keyframes, or one for each")
     walk.add_argument("--truncation", type=_fraction, metavar="PSI", help="0 to 1, for style models")
     walk.add_argument(
         "--edit", type=_edit, action="append", default=[], metavar="NAME:STRENGTH", help="may be repeated"
@@ -202,8 +204,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    # As the first process of a container it would not hear of SIGTERM until the server listens to it. An exception in
-    # its place can be lost, amid the import of a library.
+    # PID 1 of a container ignores SIGTERM until a handler is set. An exception instead could be lost during an import.
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     from serving.api.server import serve
     from serving.api.settings import Settings
@@ -218,24 +219,24 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    """One file or a data set, as `-o` or `--out` says; what is for the other is refused, not ignored."""
-    signal.signal(signal.SIGTERM, _interrupt)  # which the first process of a container would not hear
+    """Write one file (`-o`) or a dataset (`--out`). Options of the other mode are rejected."""
+    signal.signal(signal.SIGTERM, _interrupt)  # PID 1 of a container ignores it by default
     if (args.output is None) == (args.out is None):
-        raise CommandError("give either `-o FILE`, for one file, or `--out DIR`, for a data set.")
-    other = DATA_SET_OPTIONS if args.out is None else FILE_OPTIONS
+        raise CommandError("give either `-o FILE`, for one file, or `--out DIR`, for a dataset.")
+    other = DATASET_OPTIONS if args.out is None else FILE_OPTIONS
     for name in other:
         if getattr(args, name) not in (None, False):
             option = name.replace("_", "-")
             raise CommandError(f"`--{option}` is for {'`--out DIR`' if args.out is None else '`-o FILE`'}.")
-    return _generate_file(args) if args.out is None else _generate_data_set(args)
+    return _generate_file(args) if args.out is None else _generate_dataset(args)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    """As Ctrl-C does, so that workers end and nothing stays staged."""
+    """Raise KeyboardInterrupt, so that workers end and staging folders are removed."""
     raise KeyboardInterrupt(number)
 
 
-def _generate_data_set(args: argparse.Namespace) -> int:
+def _generate_dataset(args: argparse.Namespace) -> int:
     from serving.api.settings import Settings
     from serving.bulk.errors import BulkError
 
@@ -246,11 +247,11 @@ def _generate_data_set(args: argparse.Namespace) -> int:
     except (BulkError, ValueError) as error:
         raise CommandError(error) from None
     except ModuleNotFoundError as error:
-        raise CommandError(f"a data set needs the `bulk` extra, `pip install 'ganymede[bulk]'`: {error}.") from None
-    except ImportError as error:  # a library's own, which says what it lacks
+        raise CommandError(f"a dataset needs the `bulk` extra, `pip install 'ganymede[bulk]'`: {error}.") from None
+    except ImportError as error:  # raised by a library, with the missing package
         raise CommandError(error) from None
     except KeyboardInterrupt:
-        print("ganymede: interrupted; the same command goes on", file=sys.stderr)
+        print("ganymede: interrupted; run the same command to resume", file=sys.stderr)
         raise
 
 
@@ -262,7 +263,7 @@ def _generate_file(args: argparse.Namespace) -> int:
 
     format = FORMATS.get(args.output.suffix.lower())
     if format is None:
-        raise CommandError(f"`--output` (={args.output}) must end in {', '.join(FORMATS)}: it says the format.")
+        raise CommandError(f"`--output` (={args.output}) must end in one of {', '.join(FORMATS)}.")
     if args.n > MAX_IMAGES:
         raise CommandError(f"`-n` (={args.n}) must be at most {MAX_IMAGES} for one file; `--out DIR` takes any number.")
     models = _load(args)
@@ -283,8 +284,8 @@ def _generate_file(args: argparse.Namespace) -> int:
             edits=args.edit,
         )
         encoding.check_size(plan, layout, format)
-        pictures = runtime.synthesize(plan.inputs)
-        args.output.write_bytes(encoding.encode(plan, pictures, None, layout, format))
+        pixels = runtime.synthesize(plan.inputs)
+        args.output.write_bytes(encoding.encode(plan, pixels, None, layout, format))
     except (ModelError, generation.RequestError) as error:
         raise CommandError(error) from None
     except OSError as error:
@@ -339,7 +340,7 @@ def _walk(args: argparse.Namespace) -> int:
         raise CommandError(error) from None
     except OSError as error:
         raise CommandError(f"{args.output} cannot be written: {error.strerror or error}.") from None
-    except ValueError as error:  # of Pillow, which knows the formats of the poster
+    except ValueError as error:  # from Pillow, for an unknown format of the poster
         raise CommandError(f"{args.poster} cannot be written: {error}.") from None
     print(f"{args.output}: {model.id}, {args.frames} frames, {args.frames / args.fps:.1f} s")
     return 0
@@ -353,7 +354,7 @@ def _openapi(args: argparse.Namespace) -> int:
 
 
 def _labels(text: str, classes: tuple[str, ...]) -> str | list[str]:
-    """One class for all images, or one each. A name may have commas in it."""
+    """Return one class for all images, or one for each. A class name may contain commas."""
     return text if text in classes or "," not in text else text.split(",")
 
 

@@ -1,4 +1,4 @@
-"""Ranges of addresses as files: from one picture to a hundred million, on one machine or many.
+"""Bulk generation: write ranges of addresses to files, on one machine or many.
 
     from serving.bulk.job import plan
     from serving.bulk.engines import Local
@@ -9,6 +9,6 @@
     job = plan(engine.subject, n=1_000_000, seed=7)
     generate(job, Store("digits"), engine)
 
-A directory holds the shards, `manifest.json` once all are there, and `_ganymede`: the settings it was begun with and
+A directory has the shards, `manifest.json` when all shards are complete, and `_ganymede`: the settings of the run and
 the statistics of each shard.
 """

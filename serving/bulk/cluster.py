@@ -1,7 +1,7 @@
-"""Workers as actors of Ray Data: on the cluster that RAY_ADDRESS names, or one of this machine for as long as it takes.
+"""Workers as Ray Data actors, on the cluster of RAY_ADDRESS or on a temporary cluster of this machine.
 
-An actor holds the model's session, on a GPU where the cluster has any. The model's files travel with it, so nodes need
-nothing but the `ray` extra; the directory must be one that all of them reach, such as s3://bucket/folder.
+Each actor holds a session of the model, on a GPU if the cluster has one. The model's files are sent to the actors, so
+nodes need only the `ray` extra. All nodes must be able to write to the directory, such as s3://bucket/folder.
 """
 
 import logging
@@ -21,10 +21,10 @@ from serving.engine.repository import Model
 
 
 class Maker:
-    """What an actor holds. A row is the number of a shard; out comes its statistics document, or an error's text."""
+    """State of an actor. Input rows are shard numbers; output rows are statistics documents or error texts."""
 
     def __init__(self, job: Job, url: str, files: list[Any]):
-        """files: the one reference to the model's, in a list because Ray would look a bare one up too early."""
+        """files: one reference to the model's files, in a list because Ray would resolve a bare reference too early."""
         import ray
 
         self._job = job
@@ -40,19 +40,19 @@ class Maker:
             try:
                 statistics.append(self._worker.make(self._job.shard(int(number))).document())
                 errors.append("")
-            except BulkError as error:  # an exception would be tried again, and shown as Ray shows them
+            except BulkError as error:  # Ray would retry after an exception and print its own traceback
                 statistics.append(b"")
                 errors.append(str(error))
         return {"statistics": statistics, "error": errors}
 
 
 def run(job: Job, shards: Sequence[Shard], store: Store, model: Model, workers: int | None) -> Generator[Statistics]:
-    """Makes all `shards`, giving each one's statistics as it is done. Raises BulkError.
+    """Generate all `shards` and yield the statistics of each when it is complete. Raises BulkError.
 
-    workers: actors; as many as the cluster has GPUs, or else processors, unless given.
+    workers: number of actors; default: the number of GPUs in the cluster, or else of CPU cores.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray calls home
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, without its warning
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends usage statistics
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default, without its warning
     try:
         import ray
         import ray.data
@@ -63,7 +63,7 @@ def run(job: Job, shards: Sequence[Shard], store: Store, model: Model, workers: 
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            # "local": or it would join whatever cluster this machine was last part of.
+            # "local" prevents joining an existing cluster of this machine.
             ray.init(
                 address="local",
                 num_cpus=workers,
@@ -72,7 +72,7 @@ def run(job: Job, shards: Sequence[Shard], store: Store, model: Model, workers: 
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BulkError(f"Ray does not start (RAY_ADDRESS={address}): {error}") from error
+        raise BulkError(f"Ray cannot start (RAY_ADDRESS={address}): {error}") from error
     try:
         yield from _run(ray, job, shards, store, model, workers)
     finally:

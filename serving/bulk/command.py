@@ -1,4 +1,4 @@
-"""`ganymede generate MODEL --out DIR`: a data set from the command line."""
+"""`ganymede generate MODEL --out DIR`: a dataset from the command line."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ Engine = engines.Local | engines.Servers | engines.Ray
 
 
 def generate(args: argparse.Namespace, models: Path) -> int:
-    """Makes, goes on with, checks or estimates a data set; says what came of it. Raises BulkError."""
+    """Generate, resume, verify or estimate a dataset, and print the result. Raises BulkError."""
     store = _store(_directory(args.out), args.format)
     engine = _engine(args.engine or ["local"], args.model, models, args.workers)
     begun = run.begun_with(store) or {}
@@ -50,10 +50,10 @@ def _engine(words: list[str], model: str, models: Path, workers: int | None) -> 
     kind, *urls = words
     if kind == "server":
         if not urls:
-            raise BulkError("`engine server` needs the URLs of servers after it.")
+            raise BulkError("`engine server` needs at least one server URL.")
         return engines.Servers(urls, model, workers=workers)
     if urls:
-        raise BulkError(f"`engine {kind}` takes nothing after it, and found {' '.join(urls)}.")
+        raise BulkError(f"`engine {kind}` takes no arguments; found {' '.join(urls)}.")
     found = {"local": engines.Local, "ray": engines.Ray}.get(kind)
     if found is None:
         raise BulkError(f"`engine` (={kind}) must be local, server URL [URL ...], or ray.")
@@ -64,15 +64,18 @@ def _engine(words: list[str], model: str, models: Path, workers: int | None) -> 
 
 
 def _directory(text: str) -> str:
-    """A URL as it is; a path made whole, for workers whose folder may be another."""
+    """Return a URL unchanged and a path as absolute, because workers may have another working directory."""
     if not text:
         raise BulkError("`out` is empty; give a folder or a URL.")
     return text if "://" in text else str(Path(text).absolute())
 
 
 def _store(directory: str, format: str | None) -> Store:
-    """Files lie in a folder of their own, with what is kept beside them: `torchvision.datasets.ImageFolder` takes every
-    folder in a directory for a class, so there must be one. A directory that was begun otherwise stays as it is."""
+    """Return the store of a dataset. The `files` format uses the subfolder `images`.
+
+    `torchvision.datasets.ImageFolder` needs at least one folder, because each folder is a class. An existing dataset
+    keeps its layout.
+    """
     store, inner = Store(directory), Store(f"{directory.rstrip('/')}/{IMAGES}")
     inside = run.begun_with(store) is None and (format == "files" or run.begun_with(inner) is not None)
     return inner if inside else store
@@ -81,18 +84,18 @@ def _store(directory: str, format: str | None) -> Store:
 def _estimate(job: Job, engine: Engine, store: Store) -> None:
     found = estimate(job, engine.source())
     rate = found.images_per_second * engine.workers
-    print(f"{store.url}: {found.images:,} pictures of {job.subject.id}, seed {job.seed}, in {found.shards:,} shards")
+    print(f"{store.url}: {found.images:,} images of {job.subject.id}, seed {job.seed}, in {found.shards:,} shards")
     print(f"about {size(found.bytes)}, as {job.format}{f' of {job.image}' if job.image else ''}")
     print(
-        f"about {duration(found.images / rate)} on {engine.workers} workers: one made {found.images_per_second:,.0f} "
-        f"pictures a second, over {found.measured:,}"
+        f"about {duration(found.images / rate)} on {engine.workers} workers: {found.images_per_second:,.0f} "
+        f"images/s per worker, measured on {found.measured:,} images"
     )
 
 
 def _tell(job: Job, store: Store, outcome: run.Outcome, *, verified: bool) -> None:
     for name in outcome.damaged:
-        print(f"{name} was damaged and is made again", file=sys.stderr)
-    kept = f", {outcome.kept} {'checked' if verified else 'kept'}" if outcome.kept else ""
+        print(f"{name} was damaged and is generated again", file=sys.stderr)
+    kept = f", {outcome.kept} {'verified' if verified else 'kept'}" if outcome.kept else ""
     what = f"{job.subject.id}, seed {job.seed}, index {job.start} to {job.start + job.n - 1}"
-    end = "" if outcome.whole else "; other parts are still to come"
-    print(f"{store.url}: {what}: {outcome.made} shards made{kept}{end}")
+    end = "" if outcome.whole else "; other parts are not complete yet"
+    print(f"{store.url}: {what}: {outcome.made} shards generated{kept}{end}")

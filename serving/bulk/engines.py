@@ -1,4 +1,4 @@
-"""Who makes the shards: this machine's processes, servers, or a Ray cluster. The shards do not tell."""
+"""Engines that generate shards: local processes, servers, or a Ray cluster. All write the same bytes."""
 
 from collections.abc import Generator, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from serving.engine.repository import ModelError, load_model
 
 
 class Local:
-    """Processes on this machine, each with a session of ONNX Runtime; as many as processors unless given."""
+    """Processes on this machine, each with an ONNX Runtime session; default: one for each CPU core."""
 
     name = "local"
 
@@ -33,7 +33,7 @@ class Local:
 
 
 class Servers:
-    """Servers that compute; processes on this machine, as many as processors unless given, ask and pack.
+    """Servers compute images; processes on this machine request and pack them (default: one for each CPU core).
 
     The API key comes from the environment, GANYMEDE_API_KEY.
     """
@@ -41,7 +41,7 @@ class Servers:
     name = "server"
 
     def __init__(self, urls: Sequence[str], model: str, *, workers: int | None = None):
-        """model: its id. Raises BulkError where a server does not answer or has other files of the model."""
+        """model: its id. Raises BulkError if no server responds or one has other files of the model."""
         self._urls = tuple(urls)
         self.workers = workers or available_cpus()
         self.subject = subject_of_servers(urls, model)
@@ -54,7 +54,7 @@ class Servers:
 
 
 class Ray:
-    """Actors of Ray Data; as many as the cluster has GPUs, or else processors, unless given."""
+    """Ray Data actors; default: one for each GPU of the cluster, or else for each CPU core."""
 
     name = "ray"
 

@@ -1,4 +1,4 @@
-"""What ends a run; the message says what is wrong and what would be right."""
+"""Errors that end a run. The message has the cause and the remedy."""
 
 import errno
 import os
@@ -7,11 +7,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BulkError(Exception):
-    """A run that cannot begin or go on. What is written stays, and the same command goes on from there."""
+    """A run cannot start or continue. Complete shards are kept, and the same command resumes the run."""
 
 
 def unwritable(url: str, error: OSError) -> BulkError:
-    """For a directory that refuses what is written to it."""
+    """Return the error for a directory that cannot be written."""
     reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
-    remedy = "make room, and" if error.errno in FULL else "mend that, and"
-    return BulkError(f"{url} cannot be written: {reason}; {remedy} run the same command to go on.")
+    remedy = "free some space, then" if error.errno in FULL else "fix the cause, then"
+    return BulkError(f"{url} cannot be written: {reason}; {remedy} run the same command to resume.")

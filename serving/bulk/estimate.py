@@ -1,4 +1,4 @@
-"""What a run will come to, from a short measurement: nothing of it is kept."""
+"""Estimate the size and duration of a run from a short measurement. No output is kept."""
 
 import tempfile
 import time
@@ -20,25 +20,25 @@ class Estimate:
     images: int
     bytes: int  # of all shards
     images_per_second: float  # of one worker
-    measured: int  # pictures that were made to know
+    measured: int  # images generated for the measurement
 
 
 def estimate(job: Job, source: Source) -> Estimate:
-    """Makes the first pictures of the job, packed as they would be, for about two seconds on this thread."""
+    """Generate and pack the first images of the job for about two seconds on this thread."""
     _measure(job, source, min(job.n, BATCH))  # the first batch also loads libraries
     made, written, seconds = _measure(job, source, min(job.n, MOST))
     return Estimate(len(job.shards()), job.n, round(written / made * job.n), made / seconds, made)
 
 
 def _measure(job: Job, source: Source, n: int) -> tuple[int, int, float]:
-    """Pictures made, bytes and seconds."""
+    """Return the number of images, bytes and seconds."""
     shard = Shard(0, job.start, n)
     with tempfile.TemporaryDirectory(prefix="ganymede-") as name:
         folder, made, began = Path(name), 0, time.perf_counter()
         writer = packing.writer(job, shard, folder)
         for batch in source.batches(job, shard):
-            writer.add(batch.start, batch.pictures, batch.labels)
-            made += len(batch.pictures)
+            writer.add(batch.start, batch.images, batch.labels)
+            made += len(batch.images)
             if time.perf_counter() - began > SECONDS:
                 break
         writer.close()

@@ -1,6 +1,6 @@
-"""What is made: everything that the bytes of the shards depend on, and nothing else.
+"""Job: all settings that determine the bytes of the shards.
 
-Engines, workers and the order of things are no part of a job, so a shard is the same file whoever made it.
+Engine, number of workers and order of generation are not part of a job, so a shard is the same file in every run.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from serving.engine.latents import ADDRESS_LIMIT, Source, check_address
 FORMATS = ("webdataset", "parquet", "npy", "files")
 IMAGES = ("png", "webp")
 SHARD_SIZE = 10_000
-MAX_SHARDS = 1_000_000  # the digits of their names; their statistics are all held in memory
-MAX_EDITS, MAX_STRENGTH = 8, 5.0  # as a server has them
+MAX_SHARDS = 1_000_000  # limited by the digits in file names; all statistics are held in memory
+MAX_EDITS, MAX_STRENGTH = 8, 5.0  # same limits as the API
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a job must know of its model; a repository says it, and so does a server."""
+    """Properties of the model that a job needs, from a repository or a server."""
 
     id: str
     sha256: str  # of its files
@@ -73,7 +73,7 @@ class Job:
         return [self.shard(number) for number in range(-(-self.n // self.shard_size))]
 
     def key(self, index: int) -> str:
-        """The name of the picture at `index`. Names sort as the job's indices do, for files are read by name."""
+        """Return the name of the image at `index`. Names sort in the order of the indices."""
         return f"{index:0{self._digits}}"
 
     @cached_property
@@ -81,7 +81,7 @@ class Job:
         return max(12, len(str(self.start + self.n - 1)))
 
     def settings(self) -> dict[str, Any]:
-        """As they stand in the directory: what differs here would make other bytes."""
+        """Return the settings stored in the directory. Other settings would give other bytes."""
         return {
             "model": self.subject.id,
             "model_sha256": self.subject.sha256,
@@ -99,11 +99,11 @@ class Job:
 
     @property
     def sha256(self) -> str:
-        """Of its settings. Shards say by it whose they are."""
+        """SHA-256 of the settings. It identifies the job of a shard."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
 
     def _encoders(self) -> dict[str, str]:
-        """The libraries that packed the pictures: other versions may pack them into other bytes."""
+        """Return the versions of the encoding libraries. Other versions may give other bytes."""
         packages = {"png": ["zlib-ng"], "webp": ["pillow"]}.get(self.image or "", []) + (
             ["pyarrow"] if self.format == "parquet" else []
         )
@@ -123,7 +123,7 @@ def plan(
     truncation: float | None = None,
     edits: Sequence[Edit] = (),
 ) -> Job:
-    """`image` is png unless given. Raises BulkError where the model or the range cannot have what is asked."""
+    """Return a validated job. `image` defaults to png. Raises BulkError if a value is invalid."""
     for name, value, low, high in (
         ("n", n, 1, ADDRESS_LIMIT),
         ("seed", seed, 0, ADDRESS_LIMIT - 1),
@@ -136,18 +136,18 @@ def plan(
         raise BulkError(error[1])
     if n > MAX_SHARDS * shard_size:
         raise BulkError(
-            f"`shard_size` (={shard_size}) makes more than {MAX_SHARDS:,} shards of {n:,}; give a larger one."
+            f"`shard_size` (={shard_size}) gives more than {MAX_SHARDS:,} shards for {n:,} images; use a larger value."
         )
     _one_of("format", format, FORMATS)
     if format == "npy":
         if image is not None:
-            raise BulkError(f"`image` (={image}) is for the other formats; npy holds bare pixels.")
+            raise BulkError(f"`image` (={image}) is for the other formats; npy has uncompressed pixels.")
     else:
         image = image or "png"
         _one_of("image", image, IMAGES)
     if truncation is not None:
         if not subject.styled:
-            raise BulkError(f"`truncation` (={truncation}) is for style models; {subject.id} is none.")
+            raise BulkError(f"`truncation` (={truncation}) is for style models; {subject.id} is not one.")
         if not 0 <= truncation <= 1:
             raise BulkError(f"`truncation` (={truncation}) must be between 0 and 1.")
     for edit in edits:

@@ -1,4 +1,4 @@
-"""Which class each picture of a conditional model has: a rule over addresses, so that any part can be made anywhere."""
+"""Rules for the class of each image of a conditional model. The class depends on the address alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from serving.bulk.errors import BulkError
 from serving.engine.generation import class_index
 
-# The label of an address is drawn from the far end of the counter of its Philox stream, whose beginning is its latent.
+# Labels use the upper half of the counter range of the Philox stream, so they do not overlap with the latent.
 LABEL_COUNTER = np.array([0, 0, 0, 1 << 63], np.uint64)
 
 
@@ -22,7 +22,7 @@ class LabelRule:
     labels: tuple[int, ...] = ()
 
     def of(self, seed: int, start: int, n: int) -> list[int]:
-        """The classes of the pictures at (seed, start) to (seed, start + n - 1)."""
+        """Return the classes of the images at (seed, start) to (seed, start + n - 1)."""
         if self.kind == "drawn":
             return _drawn(seed, start, n, self.classes)
         turn = self.labels if self.kind == "fixed" else range(self.classes)
@@ -33,9 +33,9 @@ class LabelRule:
 
 
 def label_rule(text: str | None, model: str, classes: Sequence[str] | None) -> LabelRule | None:
-    """`balanced` (as without a text), `drawn`, or a list such as "3,5,seven"; None for an unconditional model.
+    """Parse `balanced` (the default), `drawn`, or a list such as "3,5,seven". Return None for an unconditional model.
 
-    Names go before indices. Raises BulkError.
+    Names have priority over indices. Raises BulkError.
     """
     if classes is None:
         if text is not None:

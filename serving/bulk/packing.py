@@ -1,6 +1,6 @@
-"""Pictures of a shard -> its files, in each format. The same pictures give the same bytes, whoever packs them.
+"""Write the images of a shard to files in each format. The same images give the same bytes.
 
-Writers take pictures in batches of any length, so that a shard is never whole in memory.
+Writers accept batches of any length, so a shard is never completely in memory.
 """
 
 import json
@@ -16,60 +16,60 @@ from serving.bulk.job import Job, Shard
 from serving.engine import images
 from serving.engine.png import pngs
 
-BLOCK = 512  # of a tar
-ROW_GROUP = 1024  # rows of Parquet that are packed together, whatever the batches were
+BLOCK = 512  # bytes, of a tar
+ROW_GROUP = 1024  # rows in a Parquet row group, independent of the batches
 
 
 class Writer(Protocol):
-    files: list[str]  # names that will lie in the folder: files, or one folder of files
+    files: list[str]  # names in the folder: files, or one folder of files
 
-    def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        """The next pictures (N, H, W, C) uint8, at indices `start` to `start + N - 1`."""
+    def add(self, start: int, pixels: np.ndarray, labels: Sequence[int] | None) -> None:
+        """Add the next images (N, H, W, C) uint8, at indices `start` to `start + N - 1`."""
         ...
 
     def close(self) -> None:
-        """All were added, and the files are whole. A writer that is not closed leaves what is no shard."""
+        """Complete the files after the last image. Without this call the files are incomplete."""
         ...
 
 
 def writer(job: Job, shard: Shard, folder: Path) -> Writer:
-    """Writes the files of `shard` into `folder`, under their own names."""
+    """Return a writer of the files of `shard` in `folder`."""
     kinds = {"webdataset": TarWriter, "parquet": ParquetWriter, "npy": NpyWriter, "files": FilesWriter}
     return kinds[job.format](job, shard, folder)
 
 
 class TarWriter:
-    """WebDataset: for each picture `INDEX.png` (or .webp) and `INDEX.json`, in order of index."""
+    """WebDataset: for each image `INDEX.png` (or .webp) and `INDEX.json`, in order of index."""
 
     def __init__(self, job: Job, shard: Shard, folder: Path):
         self.files = [f"{shard.name}.tar"]
         self._job = job
         self._facts = Facts(job)
         self._stream = (folder / self.files[0]).open("wb")
-        # tarfile itself takes 20 µs a member, a tenth of what a small model takes a picture: its header is a template
-        # with gaps for the name, the size and the checksum, which counts itself as spaces.
+        # tarfile takes 20 µs for each member, a tenth of the time of a small model for an image. This header template
+        # has gaps for name, size and checksum; the checksum field counts as spaces.
         template = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
         self._owner, self._time, self._rest = template[100:124], template[135:148], template[156:]
-        self._picture = f".{job.image}".encode()
+        self._suffix = f".{job.image}".encode()
         same = sum(self._owner + self._time + b" " * 8 + self._rest)
-        self._sums = {suffix: same + sum(suffix) for suffix in (self._picture, b".json")}
+        self._sums = {suffix: same + sum(suffix) for suffix in (self._suffix, b".json")}
 
-    def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
+    def add(self, start: int, pixels: np.ndarray, labels: Sequence[int] | None) -> None:
         parts = []
-        for i, data in enumerate(encoded(self._job, pictures)):
+        for i, data in enumerate(encoded(self._job, pixels)):
             key = self._job.key(start + i).encode()
             digits = sum(key)
             facts = self._facts.of(start + i, None if labels is None else labels[i])
-            parts += (self._member(key, digits, self._picture, data), self._member(key, digits, b".json", facts))
+            parts += (self._member(key, digits, self._suffix, data), self._member(key, digits, b".json", facts))
         self._stream.write(b"".join(parts))
 
     def close(self) -> None:
-        size = self._stream.tell() + 2 * BLOCK  # two empty blocks end a tar, and it is whole in records of 20
+        size = self._stream.tell() + 2 * BLOCK  # a tar ends with two empty blocks, padded to a record of 20 blocks
         self._stream.write(bytes(2 * BLOCK + -size % tarfile.RECORDSIZE))
         self._stream.close()
 
     def _member(self, key: bytes, digits: int, suffix: bytes, data: bytes) -> bytes:
-        """`digits`: the sum of the key's, for the checksum."""
+        """Return a tar member. `digits`: the sum of the bytes of the key, for the checksum."""
         size, in_size, padding = _size(len(data))
         checksum = b"%06o\0 " % (self._sums[suffix] + digits + in_size)
         name = (key + suffix).ljust(100, b"\0")
@@ -78,13 +78,13 @@ class TarWriter:
 
 @lru_cache(4096)
 def _size(size: int) -> tuple[bytes, int, bytes]:
-    """As a header has it, the sum of that, and what fills the last block."""
+    """Return the octal size field, the sum of its bytes, and the padding of the last block."""
     octal = b"%011o" % size
     return octal, sum(octal), bytes(-size % BLOCK)
 
 
 class ParquetWriter:
-    """A row a picture: `image` as Hugging Face's Image feature, `seed`, `index` and `label` (null without classes)."""
+    """One row for each image: `image` (Hugging Face's Image), `seed`, `index` and `label` (null without classes)."""
 
     def __init__(self, job: Job, shard: Shard, folder: Path):
         import pyarrow as pa
@@ -110,8 +110,8 @@ class ParquetWriter:
         self._rows: list[tuple[dict[str, Any], int, int | None]] = []  # image, index, label
         self._writer = pq.ParquetWriter(folder / self.files[0], self._schema, compression="zstd")
 
-    def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        for i, data in enumerate(encoded(self._job, pictures)):
+    def add(self, start: int, pixels: np.ndarray, labels: Sequence[int] | None) -> None:
+        for i, data in enumerate(encoded(self._job, pixels)):
             image = {"bytes": data, "path": f"{self._job.key(start + i)}.{self._job.image}"}
             self._rows.append((image, start + i, None if labels is None else labels[i]))
         while len(self._rows) >= ROW_GROUP:
@@ -130,7 +130,7 @@ class ParquetWriter:
 
 
 class NpyWriter:
-    """The pixels (N, H, W, C) uint8, and of a conditional model the labels (N,) int64 in a second file."""
+    """Pixels (N, H, W, C) uint8; for a conditional model also labels (N,) int64 in a second file."""
 
     def __init__(self, job: Job, shard: Shard, folder: Path):
         self.files = [f"{shard.name}.npy"] + ([] if job.labels is None else [f"{shard.name}.labels.npy"])
@@ -141,8 +141,8 @@ class NpyWriter:
         self._folder = folder
         self._labels: list[int] = []
 
-    def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        self._stream.write(np.ascontiguousarray(pictures).data)
+    def add(self, start: int, pixels: np.ndarray, labels: Sequence[int] | None) -> None:
+        self._stream.write(np.ascontiguousarray(pixels).data)
         self._labels += labels or []
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class NpyWriter:
 
 
 class FilesWriter:
-    """A folder of pictures named by index, and metadata.jsonl: Hugging Face's image folder."""
+    """Folder of images named by index, with metadata.jsonl (Hugging Face's ImageFolder)."""
 
     def __init__(self, job: Job, shard: Shard, folder: Path):
         self.files = [shard.name]
@@ -162,8 +162,8 @@ class FilesWriter:
         self._folder.mkdir()
         self._metadata = (self._folder / "metadata.jsonl").open("wb")
 
-    def add(self, start: int, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        for i, data in enumerate(encoded(self._job, pictures)):
+    def add(self, start: int, pixels: np.ndarray, labels: Sequence[int] | None) -> None:
+        for i, data in enumerate(encoded(self._job, pixels)):
             name = f"{self._job.key(start + i)}.{self._job.image}"
             (self._folder / name).write_bytes(data)
             facts = self._facts.of(start + i, None if labels is None else labels[i])
@@ -173,15 +173,15 @@ class FilesWriter:
         self._metadata.close()
 
 
-def encoded(job: Job, pictures: np.ndarray) -> list[bytes]:
-    """Each picture as a file. What it is stands beside it: as text within a PNG it would be a third of a digit's."""
+def encoded(job: Job, pixels: np.ndarray) -> list[bytes]:
+    """Encode each image without metadata: in the PNG of a digit, metadata would be a third of the file."""
     if job.image == "webp":
-        return [images.webp(picture) for picture in pictures]
-    return pngs(pictures)
+        return [images.webp(image) for image in pixels]
+    return pngs(pixels)
 
 
 class Facts:
-    """What each picture is, as JSON: `{"model":"cgan-mnist","seed":7,"index":0,"label":0,"class":"0"}`."""
+    """Metadata of each image as JSON: `{"model":"cgan-mnist","seed":7,"index":0,"label":0,"class":"0"}`."""
 
     def __init__(self, job: Job):
         model: dict[str, Any] = {"model": job.subject.id}

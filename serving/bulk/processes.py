@@ -1,7 +1,7 @@
-"""Workers as processes of this machine: the local engine, and the server engine, whose pictures come by HTTP.
+"""Worker processes on this machine, for the local engine and the server engine.
 
-A worker is told one shard at a time, through a pipe. One that is lost is replaced and its shard made again. When this
-process goes, its end of the pipes goes with it, and the workers end: none is left behind, whatever ended it.
+A worker receives one shard at a time through a pipe. A worker that dies is replaced and its shard generated again. When
+this process ends for any reason, its pipes are closed, and the workers exit.
 """
 
 import gc
@@ -23,17 +23,17 @@ from serving.bulk.statistics import Statistics
 from serving.bulk.storage import Store
 from serving.bulk.worker import Worker
 
-END_SECONDS = 5  # in which workers that are told to end do
-MOST_LOSSES = 3  # of workers at one shard: what kills each of them will kill the next
-# Not forked: threads of ONNX Runtime and of the client do not survive that.
+END_SECONDS = 5  # time limit for workers to exit after SIGTERM
+MOST_LOSSES = 3  # workers that may die at one shard before the run ends
+# Not fork: threads of ONNX Runtime and of the client do not survive it.
 CONTEXT = multiprocessing.get_context("spawn")
 
-MakeSource = Callable[[], Source]  # in the worker's process; it and what it holds must pickle
+MakeSource = Callable[[], Source]  # called in the worker's process; must be picklable
 
 
 @dataclass
 class Hand:
-    """A worker's process, seen from here."""
+    """Handle of a worker process."""
 
     process: BaseProcess
     pipe: Connection
@@ -45,7 +45,7 @@ class Hand:
 
 
 def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, workers: int) -> Generator[Statistics]:
-    """Makes all `shards`, giving each one's statistics as it is done. Raises BulkError; closing it ends the workers."""
+    """Generate all `shards`, yield the statistics of each. Raises BulkError. Closing the generator ends the workers."""
     todo = deque(shards)
     losses: dict[int, int] = {}
     hands: list[Hand] = []
@@ -81,8 +81,8 @@ def run(job: Job, shards: Sequence[Shard], store: Store, source: MakeSource, wor
 def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_work, args=(theirs, job, store.url, source), daemon=True)
-    # A terminal sends Ctrl-C to all: from its first moment a worker is deaf to it, and this process decides. Starting
-    # multiprocessing's tracker, which the first worker would do, unblocks the signal.
+    # A terminal sends Ctrl-C to all processes. Workers block it from the start; this process ends them. The tracker of
+    # multiprocessing is started first, because starting it unblocks the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -94,23 +94,23 @@ def _hire(job: Job, store: Store, source: MakeSource) -> Hand:
 
 
 def _end(hands: Sequence[Hand]) -> None:
-    """All of them together: a scheduler waits for some seconds, however many workers there are."""
+    """Stop all workers together, because schedulers kill a job after a few seconds."""
     for hand in hands:
         hand.process.terminate()
     deadline = time.monotonic() + END_SECONDS
     try:
         for hand in hands:
             hand.process.join(max(0, deadline - time.monotonic()))
-    finally:  # also where a second Ctrl-C asks for it
+    finally:  # also after a second Ctrl-C
         for hand in hands:
-            hand.process.kill()  # one that waits for a server hears nothing
+            hand.process.kill()  # a worker that waits for a server may not react to SIGTERM
     for hand in hands:
         hand.process.join()
         hand.pipe.close()
 
 
 def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
-    """A worker's life: shards in, statistics or an error out, until nobody is at the other end."""
+    """Run a worker: receive shards, send statistics or an error, until the pipe is closed."""
     signal.signal(signal.SIGTERM, _leave)
     made: Any = None
     while True:
@@ -121,7 +121,7 @@ def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
         try:
             if made is None:
                 made = Worker(job, source(), Store(url))
-                gc.freeze()  # collections need not look at what stays
+                gc.freeze()  # exclude permanent objects from garbage collection
             pipe.send(made.make(shard))
         except BulkError as error:
             pipe.send(BulkError(str(error)))
@@ -130,7 +130,7 @@ def _work(pipe: Connection, job: Job, url: str, source: MakeSource) -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    """By an exception, so that what is staged is removed on the way."""
+    """Exit by an exception, so that staging folders are removed."""
     raise SystemExit(128 + number)
 
 
@@ -138,4 +138,4 @@ def _lost(hand: Hand, shard: Shard) -> str:
     hand.process.join()
     code = hand.process.exitcode or 0
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"{MOST_LOSSES} workers were lost at {shard.name}, the last by {how}; run the same command to go on."
+    return f"{MOST_LOSSES} workers died at {shard.name}, the last by {how}; run the same command to resume."

@@ -1,4 +1,4 @@
-"""What a terminal shows of a run, and what an estimate of one says."""
+"""Progress bar of a run, and formatting of sizes and durations."""
 
 import sys
 from typing import TextIO
@@ -11,7 +11,7 @@ from serving.bulk.statistics import Statistics
 
 
 class Bar(Progress):
-    """Pictures done and a second, time left and bytes written; one line, on a terminal one that moves."""
+    """Progress bar with images done, images/s, time left and bytes written."""
 
     def __init__(self, stream: TextIO = sys.stderr):
         self._stream = stream
@@ -19,7 +19,7 @@ class Bar(Progress):
         self._bytes = 0
 
     def begin(self, job: Job, images: int, shards: int) -> None:
-        # Where no terminal reads it, a line every 10 s: what reads it keeps them all.
+        # Without a terminal, update every 10 s, because a log keeps every line.
         interval = 0.5 if self._stream.isatty() else 10
         self._bar = tqdm(
             total=images, unit="img", unit_scale=True, file=self._stream, mininterval=interval, maxinterval=interval
@@ -37,7 +37,7 @@ class Bar(Progress):
 
 
 def size(count: float) -> str:
-    """Bytes, for people: "2.1 GB"."""
+    """Format bytes: "2.1 GB"."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -46,7 +46,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: "2 h 40 min"."""
+    """Format seconds: "2 h 40 min"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""A data set, from its settings to its manifest: what is there is kept, and what is missing is made."""
+"""Generate a dataset, from settings to manifest: keep complete shards and generate missing ones."""
 
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,13 +14,13 @@ from serving.bulk.storage import OWN, Store
 
 SETTINGS = f"{OWN}/settings.json"
 MANIFEST = "manifest.json"
-CHECKS = 4  # files that are read at a time to be checked
+CHECKS = 4  # files verified at a time
 
 Engine = Callable[[Job, Sequence[Shard], Store], Generator[Statistics]]  # closing it ends its workers
 
 
 class Part(NamedTuple):
-    """The `number`-th of `of` machines makes every `of`-th shard."""
+    """Shards of one machine: machine `number` of `of` generates every `of`-th shard."""
 
     number: int = 0
     of: int = 1
@@ -28,14 +28,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    made: int  # shards
-    kept: int  # that were there
-    damaged: tuple[str, ...]  # that were there and not what they should be; made again
-    whole: bool  # all shards of the job are there, and the manifest with them
+    made: int  # shards generated
+    kept: int  # shards that were complete
+    damaged: tuple[str, ...]  # shards with wrong content, generated again
+    whole: bool  # all shards and the manifest are complete
 
 
 class Progress:
-    """Hears of what is done; `progress.Bar` shows it."""
+    """Receives progress; `progress.Bar` displays it."""
 
     def begin(self, job: Job, images: int, shards: int) -> None: ...
     def shard(self, statistics: Statistics) -> None: ...
@@ -43,7 +43,7 @@ class Progress:
 
 
 def begun_with(store: Store) -> dict[str, Any] | None:
-    """The settings a directory was begun with, None where it was not. Raises BulkError where they cannot be read."""
+    """Return the settings stored in a directory, None if there are none. Raises BulkError if they are unreadable."""
     try:
         text = store.read(SETTINGS)
         if text is None:
@@ -55,7 +55,7 @@ def begun_with(store: Store) -> dict[str, Any] | None:
         raise BulkError(f"{store.url} cannot be read: {error.strerror or error}.") from error
     except ValueError:
         pass
-    raise BulkError(f"{store.url}: {SETTINGS} is damaged; delete it, and go on with the settings it was begun with.")
+    raise BulkError(f"{store.url}: {SETTINGS} is damaged; delete it and run again with the original settings.")
 
 
 def generate(
@@ -67,9 +67,9 @@ def generate(
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Makes what is missing of `job` in `store`, and with `verify` what is damaged.
+    """Generate the missing shards of `job` in `store`, with `verify` also damaged ones.
 
-    The manifest comes with the last shard, whichever part that is of. Raises BulkError; the same call goes on.
+    The part that completes the dataset writes the manifest. Raises BulkError; the same call resumes.
     """
     try:
         return _generate(job, store, engine, part, verify, progress or Progress())
@@ -95,12 +95,12 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
                 for statistics in made:
                     if statistics.job != job.sha256:
                         raise BulkError(
-                            f"{statistics.shard.name} was made with other versions than {SETTINGS} names; "
-                            "its machine needs those."
+                            f"{statistics.shard.name} was generated with other library versions than {SETTINGS} lists; "
+                            "install the listed versions on that machine."
                         )
                     there[statistics.shard.number] = statistics
                     progress.shard(statistics)
-        # Of several parts, whichever is last finds the others' shards there.
+        # The last of several parts finds the shards of the others.
         whole = _finish(job, store, there if part.of == 1 else _there(job, store, job.shards()))
     finally:
         progress.end()
@@ -109,16 +109,16 @@ def _generate(job: Job, store: Store, engine: Engine, part: Part, verify: bool, 
 
 
 def _settle(job: Job, store: Store) -> None:
-    """Begins the directory, or goes on with it where it was begun with the same settings."""
+    """Store the settings in the directory, or resume if the stored settings are equal."""
     wanted = json.loads(json.dumps(job.settings()))
     found = begun_with(store)
     if found is None:
         stranger = _stranger(job, store)
-        found = begun_with(store)  # another may have been quicker, and it is that one's
+        found = begun_with(store)  # another run may have stored its settings in the meantime
         if stranger and found is None:
             raise BulkError(
-                f"{store.url} holds {stranger}, which is not of this data set; give another directory, "
-                "or the settings that it was made with."
+                f"{store.url} contains {stranger}, which is not part of this dataset; use another directory "
+                "or the original settings."
             )
     if found is None:
         store.create(SETTINGS, (json.dumps(wanted, indent=1) + "\n").encode())
@@ -128,7 +128,7 @@ def _settle(job: Job, store: Store) -> None:
         told = "; ".join(
             f"`{name}` was {_shown(found.get(name))} and is {_shown(wanted.get(name))}" for name in differing
         )
-        raise BulkError(f"{store.url} was begun with other settings: {told}. Give those, or another directory.")
+        raise BulkError(f"{store.url} has other settings: {told}. Use the original settings or another directory.")
 
 
 def _shown(value: Any) -> str:
@@ -136,7 +136,7 @@ def _shown(value: Any) -> str:
 
 
 def _stranger(job: Job, store: Store) -> str | None:
-    """What is in the way in a directory without settings: none of `job`'s files, and called as they are."""
+    """Return a file that conflicts with `job` in a directory without settings, or None."""
     ours = {name for statistics in _known(job, store) for name in statistics.files}
     taken = (name for name in sorted(store.sizes()) if name.startswith("shard-") or (name == MANIFEST and not ours))
     return next((name for name in taken if name not in ours), None)
@@ -151,10 +151,7 @@ def _known(job: Job, store: Store) -> Iterator[Statistics]:
 
 
 def _there(job: Job, store: Store, shards: Sequence[Shard]) -> dict[int, Statistics]:
-    """By number, those of `shards` that are there, by their job's statistics and their files' sizes.
-
-    Whether the files hold what they should, `verify` finds out.
-    """
+    """Return the statistics of complete shards by number. Checks job and file sizes; `verify` checks the content."""
     sizes = store.sizes()
     known = {
         found.shard: found
@@ -174,7 +171,7 @@ def _damaged(store: Store, shards: Sequence[Statistics]) -> list[str]:
 
 
 def _finish(job: Job, store: Store, there: dict[int, Statistics]) -> bool:
-    """Writes the manifest where all shards are there."""
+    """Write the manifest if all shards are complete. Return True if they are."""
     shards = job.shards()
     if not all(shard.number in there for shard in shards):
         return False

@@ -1,4 +1,4 @@
-"""Where a worker has its pictures from: a model in its own process, or servers. Both give the same pictures."""
+"""Image sources of a worker: a model in its own process, or servers. Both give the same images."""
 
 import logging
 import random
@@ -23,30 +23,30 @@ from serving.engine.directions import Edit
 from serving.engine.repository import Model, ModelError, load_model
 from serving.engine.runtime import Runtime
 
-BATCH = 256  # images; as many as a server takes in one request ...
-BATCH_BYTES = 2**24  # ... and of larger images fewer: a worker holds several batches
+BATCH = 256  # images; the limit of a server for one request ...
+BATCH_BYTES = 2**24  # ... fewer for large images, because a worker holds several batches
 IN_FLIGHT = 2  # requests of one worker to each server: one is computed while another is packed
-FIRST_SECONDS = 10.0  # in which a server says what model it has, or goes without saying
-LONGEST_REST = 300.0  # seconds for which a server is left out
-PATIENCE = 600.0  # seconds of nothing but failures; whoever restarts a server, or a network, takes less
+FIRST_SECONDS = 10.0  # timeout for the model metadata of a server
+LONGEST_REST = 300.0  # seconds; maximum back-off of a server
+PATIENCE = 600.0  # seconds of failures only; longer than a restart of a server or network
 
 logger = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
     start: int
-    pictures: np.ndarray  # (N, H, W, C) uint8
+    images: np.ndarray  # (N, H, W, C) uint8
     labels: list[int] | None
 
 
 class Source(Protocol):
     def batches(self, job: Job, shard: Shard) -> Iterator[Batch]:
-        """The pictures of a shard, in order."""
+        """Yield the images of a shard in order."""
         ...
 
 
 class LocalSource:
-    """The model's own session on one thread, or on CUDA where that works. Made in the process that uses it."""
+    """Session of the model on one thread, or on CUDA if it works. Created in the process that uses it."""
 
     def __init__(self, folder: Path):
         try:
@@ -56,7 +56,7 @@ class LocalSource:
 
     def batches(self, job: Job, shard: Shard) -> Iterator[Batch]:
         if self.runtime.model.sha256 != job.subject.sha256:
-            raise BulkError(f"{self.runtime.model.folder}: the model's files are no longer those the run began with.")
+            raise BulkError(f"{self.runtime.model.folder}: the model's files have changed since the run started.")
         for start, n, labels in _cut(job, shard):
             plan = generation.sample(
                 self.runtime,
@@ -71,45 +71,45 @@ class LocalSource:
 
 
 class Server:
-    """One of those that are asked. One that fails is left out while another answers, for longer each time."""
+    """Server with its back-off state. A failed server is skipped while others respond, for longer each time."""
 
     def __init__(self, url: str):
-        self.client = Client(url, retries=0)  # who is asked next, and when, is decided here
+        self.client = Client(url, retries=0)  # retries are handled here
         self.error: GanymedeError | None = None  # of the last attempt
         self._back = 0.0  # by time.monotonic
-        self._rest = 0.0  # seconds; 0 as well where it said itself when to come back
+        self._rest = 0.0  # seconds; 0 also if the server sent Retry-After
 
     @property
     def left_out(self) -> float:
-        """Seconds, from now."""
+        """Remaining back-off in seconds."""
         return max(0.0, self._back - time.monotonic())
 
     @property
     def pause(self) -> float:
-        """Seconds before it is asked where no other answers, either."""
+        """Seconds before the next attempt if no other server responds."""
         return min(self.left_out, LONGEST_PAUSE) if self._rest else self.left_out
 
     def answered(self) -> None:
         self.error, self._back, self._rest = None, 0.0, 0.0
 
     def failed(self, error: GanymedeError, began: float) -> None:
-        """In an attempt that began then."""
+        """Record a failed attempt that started at `began`."""
         now, told = time.monotonic(), told_to_wait(error)
         if told:
             self._rest = 0.0
-        elif began >= self._back:  # else it is known: where one of several attempts fails, all do
+        elif began >= self._back:  # concurrent attempts fail together; count them once
             self._rest = min(LONGEST_REST, max(FIRST_PAUSE, 2 * self._rest, now - began))
         self.error, self._back = error, now + (told or self._rest)
 
 
 class ServerSource:
-    """Servers in turn, request by request. What one fails at is asked of another, and where none is left, again."""
+    """Servers in turn. A failed request goes to another server, or is retried if there is none."""
 
     def __init__(self, urls: Sequence[str]):
         self._servers = [Server(url) for url in urls]
         self._pool = ThreadPoolExecutor(IN_FLIGHT * len(urls), thread_name_prefix="fetch")
         self._turn = 0
-        self._answered = 0.0  # when any of them last did, by time.monotonic
+        self._answered = 0.0  # last response of any server, by time.monotonic
 
     def batches(self, job: Job, shard: Shard) -> Iterator[Batch]:
         todo, waiting, stopped = _cut(job, shard), deque[Future[Batch]](), Event()
@@ -137,9 +137,9 @@ class ServerSource:
             url, last, pause = server.client.base_url, server.error, server.pause
             if last and time.monotonic() + pause > max(first, self._answered) + PATIENCE:
                 minutes = f"{PATIENCE / 60:g} minutes"
-                raise BulkError(f"No server gives pictures in {minutes}; the last error, of {url}: {last}")
+                raise BulkError(f"No server returned images for {minutes}; the last error is from {url}: {last}")
             if stopped.wait(pause and pause + random.uniform(0, FIRST_PAUSE)):
-                raise BulkError("Nobody waits for these pictures any more.")
+                raise BulkError("The images are no longer needed.")
             began = time.monotonic()
             try:
                 found = server.client.sample(
@@ -155,7 +155,7 @@ class ServerSource:
                 if not may_pass(error):
                     raise BulkError(f"{url}: {error} {error.remedy}") from error
                 server.failed(error, began)
-                if isinstance(error, RateLimitedError):  # an answer, too: it takes as long as the limit says
+                if isinstance(error, RateLimitedError):  # also a response; the wait depends on the limit
                     self._answered = time.monotonic()
                 continue
             server.answered()
@@ -165,7 +165,7 @@ class ServerSource:
             return Batch(start, found.array, labels)
 
     def _next(self, turn: int) -> Server:
-        """Whose turn it is of those that are not left out, or whoever may be asked first."""
+        """Return the next available server, or the one with the shortest back-off."""
         well = [server for server in self._servers if not server.left_out]
         if well:
             return well[turn % len(well)]
@@ -188,10 +188,10 @@ def subject_of_model(model: Model) -> Subject:
 
 
 def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
-    """What all that answer agree on. Raises BulkError where none does, or one has other files of the model."""
+    """Return the model metadata of all servers that respond. Raises BulkError if none does or the files differ."""
     subject: Subject | None = None
     silent: dict[str, GanymedeError] = {}
-    retries = 0 if len(urls) > 1 else DEFAULT_RETRIES  # nobody is waited for while others may answer
+    retries = 0 if len(urls) > 1 else DEFAULT_RETRIES  # do not wait for one while others may respond
     for url in urls:
         try:
             with Client(url, timeout=FIRST_SECONDS, retries=retries) as client:
@@ -217,7 +217,7 @@ def subject_of_servers(urls: Sequence[str], id: str) -> Subject:
     for url, error in silent.items():
         if subject is None:
             raise BulkError(f"`engine server {url}`: {error}") from error
-        logger.warning("`engine server %s` is left out while it fails: %s", url, error)
+        logger.warning("`engine server %s` is skipped while it fails: %s", url, error)
     if subject is None:
         raise BulkError("`engine server` needs at least one URL.")
     return subject
@@ -234,7 +234,7 @@ def _other_files(url: str, subject: Subject, found: str) -> str:
 
 
 def _cut(job: Job, shard: Shard) -> Iterator[tuple[int, int, list[int] | None]]:
-    """A shard in batches: start, how many, and the class of each."""
+    """Yield the batches of a shard: start, length, and class labels."""
     subject = job.subject
     size = min(BATCH, max(1, BATCH_BYTES // (subject.height * subject.width * subject.channels)))
     for start in range(shard.start, shard.start + shard.n, size):

@@ -1,4 +1,4 @@
-"""What is known of a shard once it is whole, and of all of them together; exact, and so the same for everyone."""
+"""Exact, reproducible statistics of a complete shard and of the whole dataset."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from serving.bulk.storage import OWN, Digest
 
 @dataclass
 class Tally:
-    """Counts over pictures, as they pass."""
+    """Running sums over images."""
 
     channels: int
     images: int = 0
@@ -27,12 +27,12 @@ class Tally:
         self.sums = self.sums or [0] * self.channels
         self.squares = self.squares or [0] * self.channels
 
-    def add(self, pictures: np.ndarray, labels: Sequence[int] | None) -> None:
-        """pictures (N, H, W, C) uint8."""
-        self.images += len(pictures)
-        self.pixels += pictures[..., 0].size
+    def add(self, images: np.ndarray, labels: Sequence[int] | None) -> None:
+        """Add images (N, H, W, C) uint8."""
+        self.images += len(images)
+        self.pixels += images[..., 0].size
         for channel in range(self.channels):
-            values = pictures[..., channel]
+            values = images[..., channel]
             self.sums[channel] += int(values.sum(dtype=np.uint64))
             self.squares[channel] += int(np.square(values, dtype=np.uint16).sum(dtype=np.uint64))
         for label in labels or ():
@@ -47,7 +47,7 @@ class Tally:
             self.labels[label] = self.labels.get(label, 0) + count
 
     def summary(self) -> dict[str, Any]:
-        """Mean and deviation of each channel's pixels, 0 to 255, and how many pictures each class has."""
+        """Return mean and standard deviation of each channel, 0 to 255, and the number of images of each class."""
         means = [total / self.pixels for total in self.sums]
         spread = [
             math.sqrt(max(0, square * self.pixels - total**2)) / self.pixels
@@ -62,16 +62,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A whole shard's. It is written after the shard's files are in place: where it is, they were."""
+    """Statistics of a complete shard. They are written after the shard's files, so their presence marks it complete."""
 
-    job: str  # the sha256 of its settings, there where it was made
+    job: str  # sha256 of the settings on the machine that generated it
     shard: Shard
     files: dict[str, Digest]
     tally: Tally
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Total size of the files in bytes."""
         return sum(digest.bytes for digest in self.files.values())
 
     @staticmethod
@@ -79,7 +79,7 @@ class Statistics:
         return f"{OWN}/shards/{shard.name}.json"
 
     def entry(self) -> dict[str, Any]:
-        """As the manifest has it."""
+        """Return the entry of the manifest."""
         files = [{"file": name, **digest._asdict()} for name, digest in self.files.items()]
         return {"shard": self.shard.number, "start": self.shard.start, "n": self.shard.n, "files": files}
 
@@ -90,7 +90,7 @@ class Statistics:
 
     @classmethod
     def parse(cls, document: bytes) -> "Statistics | None":
-        """None where it is damaged: then nothing is known of the shard."""
+        """Parse a document. Return None if it is damaged."""
         try:
             found = json.loads(document)
             files = {entry["file"]: Digest(int(entry["bytes"]), str(entry["sha256"])) for entry in found["files"]}
@@ -101,7 +101,7 @@ class Statistics:
 
 
 def manifest(job: Job, shards: Sequence[Statistics]) -> bytes:
-    """Of a directory that is whole; `shards` are all of them, in order."""
+    """Return the manifest of a complete dataset. `shards`: all shards in order."""
     total = Tally(job.subject.channels)
     for statistics in shards:
         total.join(statistics.tally)

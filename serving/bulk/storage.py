@@ -1,8 +1,8 @@
-"""Where shards lie: a folder of this machine, or anything that fsspec reaches, such as s3://bucket/folder.
+"""Storage of shards: a local folder, or a URL that fsspec supports, such as s3://bucket/folder.
 
-Nothing is ever seen half-written. On local disks a file is staged beside its place, synced, and renamed. Elsewhere it
-is staged on this machine and uploaded: an object store shows an object when it is whole, and on anything else it gets
-a temporary name first.
+Files never appear half-written. On local disks a file is staged on the same file system, synced and renamed. Otherwise
+it is staged on this machine and uploaded. Object stores show only complete objects; on other systems the upload has a
+temporary name first.
 """
 
 import errno
@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from serving.bulk.errors import BulkError
 
-OWN = "_ganymede"  # Arrow and Spark pass over names that begin so
+OWN = "_ganymede"  # Arrow and Spark ignore names with this prefix
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}  # an upload is atomic, a rename a copy
 CHUNK = 1 << 20
 LOCK = "lock"  # in each folder of staging
@@ -32,14 +32,14 @@ LOCK = "lock"  # in each folder of staging
 
 class Digest(NamedTuple):
     bytes: int
-    sha256: str  # of a folder: over its files' own, by name
+    sha256: str  # of a folder: the hash of its `sha256sum` listing
 
 
 class Store:
     """A directory. Names within it have forward slashes."""
 
     def __init__(self, url: str):
-        """A path is taken as it is, brackets and colons too. Raises BulkError where fsspec cannot reach a URL."""
+        """Paths may contain brackets and colons. Raises BulkError if fsspec does not support a URL."""
         self.url = url
         try:
             fs, root = fsspec.url_to_fs(url) if "://" in url else (LocalFileSystem(), os.path.abspath(url))
@@ -49,21 +49,21 @@ class Store:
         self._root: str = root.rstrip("/")
         self._local = isinstance(fs, LocalFileSystem)
         if not self._local and has_magic(root):
-            raise BulkError(f"`out` (={url}) has one of `*?[` in it, which would mean many places there.")
+            raise BulkError(f"`out` (={url}) contains one of `*?[`, which are wildcards in a URL; use another name.")
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
         self._atomic = bool(protocols & OBJECT_STORES)
 
     def read(self, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """Return the content of a file, or None if it does not exist."""
         try:
             return self._fs.cat_file(self._path(name))
         except FileNotFoundError:
             return None
 
     def read_all(self, folder: str) -> dict[str, bytes]:
-        """Every file of a folder, by name; remote ones are asked for together."""
+        """Return the content of all files of a folder by name. Remote files are read concurrently."""
         found = self._list(folder)
-        if self._local:  # where `cat` would take brackets for a pattern
+        if self._local:  # `cat` would treat brackets as a pattern
             return {name: data for name in found if (data := self.read(f"{folder}/{name}")) is not None}
         contents = self._fs.cat(list(found.values()), on_error="omit") if found else {}
         return {name: contents[path] for name, path in found.items() if path in contents}
@@ -75,7 +75,7 @@ class Store:
             self.commit(path, name)
 
     def create(self, name: str, data: bytes) -> None:
-        """Writes it unless it is there: of two at once the first stays, or, where there are no hard links, the last."""
+        """Write a file unless it exists. Of two writers the first wins; without hard links, the last."""
         with self.staging() as folder:
             path = folder / name.rpartition("/")[2]
             path.write_bytes(data)
@@ -89,7 +89,7 @@ class Store:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder of this machine for what is not whole yet; it goes with all that is still in it."""
+        """Yield a local folder for incomplete files. It is removed with its content on exit."""
         if not self._local:
             with tempfile.TemporaryDirectory(prefix="ganymede-") as folder:
                 yield Path(folder)
@@ -102,9 +102,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def clean(self) -> None:
-        """Removes what processes of this machine, by its name, that are no more have left in staging.
+        """Remove staging folders of dead processes of this host.
 
-        The living hold locks. Where the file system has none, or for another user's, nothing is removed.
+        Live processes hold locks. Without file locks, or for folders of another user, nothing is removed.
         """
         if not self._local:
             return
@@ -115,17 +115,17 @@ class Store:
                 with (folder / LOCK).open("wb") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(folder, ignore_errors=True)
-                folder.rmdir()  # NFS keeps a file that is open
+                folder.rmdir()  # NFS keeps an open file
 
     def commit(self, path: Path, name: str) -> None:
-        """Puts a whole file, or folder of files, from `staging` in its place, over what is there."""
+        """Move a complete file or folder from `staging` to its destination, and replace an existing one."""
         target = self._path(name)
         if self._local:
             _sync(path)
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             _replace(path, target)
         elif path.is_dir():
-            # No store renames a folder at once: the shard counts once its statistics are there, which come after.
+            # No store renames folders atomically. The statistics follow and mark the shard complete.
             self.remove(name)
             self._fs.put(f"{path}/", f"{target}/", recursive=True)
         elif self._atomic:
@@ -138,7 +138,7 @@ class Store:
             self._fs.mv(partial, target)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file; of a folder, -1: its files are not asked. One listing, where asking each is slow."""
+        """Return the size of each file in bytes, -1 for a folder. One listing is faster than single requests."""
         self._fs.invalidate_cache()
         try:
             found = self._fs.ls(self._root, detail=True)
@@ -150,7 +150,7 @@ class Store:
         }
 
     def digest(self, name: str) -> Digest | None:
-        """Read anew, whole. None where it is not there."""
+        """Read the file or folder and return its digest, or None if it does not exist."""
         self._fs.invalidate_cache()
         try:
             if self._fs.info(self._path(name))["type"] != "directory":
@@ -167,7 +167,7 @@ class Store:
         return f"{self._root}/{name}"
 
     def _list(self, folder: str) -> dict[str, str]:
-        """The files of a folder: name -> path."""
+        """Return the files of a folder: name -> path."""
         try:
             found = self._fs.ls(self._path(folder), detail=True)
         except FileNotFoundError:
@@ -180,7 +180,7 @@ class Store:
 
 
 def digest(path: Path) -> Digest:
-    """Of a file, or a folder of files, of this machine."""
+    """Return the digest of a local file or folder of files."""
     if path.is_dir():
         return _combined({file.name: digest(file) for file in path.iterdir()})
     with path.open("rb") as stream:
@@ -196,19 +196,19 @@ def _digest(stream: Any) -> Digest:
 
 
 def _combined(digests: dict[str, Digest]) -> Digest:
-    """As `sha256sum *` in the folder prints it, and of that text."""
+    """Return the total size and the SHA-256 of the output of `sha256sum *` in the folder."""
     lines = "".join(f"{digests[name].sha256}  {name}\n" for name in sorted(digests))
     return Digest(sum(found.bytes for found in digests.values()), hashlib.sha256(lines.encode()).hexdigest())
 
 
 def _staging_in(parent: Path) -> tuple[Path, BinaryIO]:
-    """A new folder, and its lock, which is held until it is closed or this process ends."""
+    """Create a staging folder. Return it and its lock, held until it is closed or the process ends."""
     parent.mkdir(parents=True, exist_ok=True)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"{socket.gethostname()}.", dir=parent))
-        with suppress(FileNotFoundError):  # another's `clean` found it before it was locked
+        with suppress(FileNotFoundError):  # another process removed it in `clean` before it was locked
             lock = (folder / LOCK).open("wb")
-            with suppress(OSError):  # no locks here: then `clean` takes nothing
+            with suppress(OSError):  # without locks `clean` removes nothing
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if (folder / LOCK).exists():
                 return folder, lock
@@ -216,7 +216,7 @@ def _staging_in(parent: Path) -> tuple[Path, BinaryIO]:
 
 
 def _replace(path: Path, target: str) -> None:
-    """A folder does not take the place of another: that goes to staging first, unless another run was quicker."""
+    """Replace a file or folder. os.replace cannot replace a folder, so the old one moves to staging first."""
     while True:
         try:
             return os.replace(path, target)
@@ -228,8 +228,8 @@ def _replace(path: Path, target: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """To the disk, so that after a power cut a name never leads to half a file. A folder's files are many and small:
-    they are left to the system, and `verify` finds what a power cut took."""
+    """Sync a file to disk, so that it is complete after a power failure. Folders have many small files and are not
+    synced; `verify` finds files that a power failure damaged."""
     if path.is_file():
         descriptor = os.open(path, os.O_RDONLY)
         try:

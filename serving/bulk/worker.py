@@ -1,4 +1,4 @@
-"""Makes shards, one at a time: what every engine runs, in as many processes as it has."""
+"""Worker that generates shards one at a time. All engines use it."""
 
 from serving.bulk import packing
 from serving.bulk.errors import unwritable
@@ -15,18 +15,18 @@ class Worker:
         self._store = store
 
     def make(self, shard: Shard) -> Statistics:
-        """The shard, in place with its statistics. Raises BulkError; then there is nothing of it."""
+        """Generate a shard and its statistics. Raises BulkError and then leaves no files."""
         tally = Tally(self._job.subject.channels)
         try:
             with self._store.staging() as folder:
                 writer = packing.writer(self._job, shard, folder)
                 for batch in self._source.batches(self._job, shard):
-                    writer.add(batch.start, batch.pictures, batch.labels)
-                    tally.add(batch.pictures, batch.labels)
+                    writer.add(batch.start, batch.images, batch.labels)
+                    tally.add(batch.images, batch.labels)
                 writer.close()
                 files = {name: digest(folder / name) for name in writer.files}
                 statistics = Statistics(self._job.sha256, shard, files, tally)
-                # Written before anything is in place: a disk that is full now leaves no shard without its statistics.
+                # Staged before the files are committed, so a full disk leaves no shard without statistics.
                 (folder / "statistics").write_bytes(statistics.document())
                 for name in writer.files:
                     self._store.commit(folder / name, name)

@@ -1,4 +1,4 @@
-"""Pictures from addresses: numpy and ONNX Runtime, no HTTP; usable as a library.
+"""Generate images from addresses with NumPy and ONNX Runtime, without HTTP. Usable as a library.
 
 models = load_repository("models")
 runtime = Runtime(models["dcgan-mnist"])

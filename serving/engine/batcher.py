@@ -1,7 +1,7 @@
-"""Joins the concurrent requests for one model into micro-batches, counted in images.
+"""Join concurrent requests for one model into micro-batches, counted in images.
 
-Each of the model's threads cuts a micro-batch from what waits at the moment it is free, and computes it: nothing waits
-for company while a thread is idle, and no thread waits for another. Whose images those are the fair queue says.
+When a thread of the model is free, it takes a micro-batch from the queue and computes it. A request never waits for
+other requests while a thread is idle, and no thread waits for another. The fair queue selects the images.
 """
 
 import asyncio
@@ -18,44 +18,44 @@ import numpy as np
 from serving.engine.fair_queue import Batch, FairQueue, Request
 from serving.engine.runtime import Runtime
 
-MICRO_BATCH_SECONDS = 0.01  # about how long a micro-batch takes: what a newcomer, a cancelled or a late request waits
-ALONE_SECONDS = 0.001  # of work that is done at once for whoever is alone: two changes of threads take a third of it
-SMOOTHING = 0.2  # the weight of the newest micro-batch in the measured speed
+MICRO_BATCH_SECONDS = 0.01  # target duration of a micro-batch; bounds the wait of new, cancelled and late requests
+ALONE_SECONDS = 0.001  # work up to this runs on the event loop; two thread switches would cost a third of it
+SMOOTHING = 0.2  # weight of the newest micro-batch in the measured throughput
 
 
 class Overloaded(Exception):
-    """The queue is full. `retry_after`: seconds until what waits now is computed, at the speed measured."""
+    """The queue is full. `retry_after`: seconds to compute the waiting images at the measured throughput."""
 
     def __init__(self, retry_after: float):
-        super().__init__(f"The queue is full; it is worked off in about {retry_after:.1f} s.")
+        super().__init__(f"The queue is full; retry in about {retry_after:.1f} s.")
         self.retry_after = retry_after
 
 
 class DeadlineExceeded(Exception):
-    """The deadline of a request passed before its last image was begun."""
+    """The deadline of a request passed before its last image was started."""
 
 
 class Closed(Exception):
-    """The batcher takes no new requests; it finishes those it accepted."""
+    """The batcher accepts no new requests. It finishes the accepted ones."""
 
 
 @dataclass(slots=True)
 class Times:
-    """Where the time of a request went, in seconds."""
+    """Queue and compute time of a request, in seconds."""
 
-    queue: float = 0.0  # from its arrival to the first micro-batch with an image of it
-    compute: float = 0.0  # from there to its last image
+    queue: float = 0.0  # from arrival to the start of its first micro-batch
+    compute: float = 0.0  # from then to its last image
 
 
 _Outcome = tuple[Request, np.ndarray | Exception]
 
 
 class Batcher:
-    """The queue of one model, and the threads that work it off.
+    """Queue of one model and its threads.
 
-    max_batch: images in a micro-batch, at most. max_queue: images waiting or under way; a request that would exceed it
-    is refused, but not by an empty queue, so that no request is too large for ever. on_batch: told the images and the
-    seconds of each micro-batch, by one thread at a time.
+    max_batch: maximum number of images in a micro-batch. max_queue: maximum number of images that wait or are computed.
+    A request above it is rejected unless the queue is empty, so that a large request can run eventually. on_batch:
+    called with the images and the seconds of each micro-batch, by one thread at a time.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Batcher:
         self._on_batch = on_batch
         self._max_batch = runtime.max_batch if max_batch is None else max_batch
         self._max_queue = max_queue
-        self._changed = Condition()  # guards what follows, and the requests
-        self._seconds_per_image = runtime.seconds_per_image  # of one thread; then what micro-batches took
-        self._queue = FairQueue()  # of what no thread began
-        self._images = 0  # waiting or under way
+        self._changed = Condition()  # guards the attributes below and the requests
+        self._seconds_per_image = runtime.seconds_per_image  # of one thread; updated from micro-batches
+        self._queue = FairQueue()  # rows that no thread has started
+        self._images = 0  # waiting or being computed
         self._reserved = 0  # for requests that are being prepared
-        self._idle = 0  # threads that wait to be woken ...
-        self._woken = 0  # ... and that were, and have not come yet
+        self._idle = 0  # threads that wait for a notification ...
+        self._woken = 0  # ... and notified threads that have not resumed yet
         self._computed = 0
         self._closed = False
         self._threads = [
@@ -88,16 +88,16 @@ class Batcher:
 
     @property
     def images(self) -> int:
-        """How many images wait or are under way."""
+        """Number of images that wait or are being computed."""
         return self._images
 
     @property
     def computed(self) -> int:
-        """How many images were computed since the start: as long as it grows, the model works."""
+        """Number of images computed since the start. The model works while it grows."""
         return self._computed
 
     def refusal(self, images: int) -> Overloaded | Closed | None:
-        """What `reserve` would raise for so many images now."""
+        """Return the error that `reserve` would raise for this number of images, or None."""
         if self._closed:
             return Closed("The batcher is closed.")
         before = self._images + self._reserved
@@ -107,9 +107,9 @@ class Batcher:
 
     @contextmanager
     def reserve(self, images: int) -> Iterator[None]:
-        """A place for a request that is being prepared; it is free again for `run` when the block ends.
+        """Reserve queue space while a request is being prepared. The space is released for `run` when the block ends.
 
-        So one that will be refused is refused at once. Raises Overloaded or Closed.
+        A request that would be rejected is rejected early. Raises Overloaded or Closed.
         """
         with self._changed:
             self._check(images)
@@ -129,12 +129,12 @@ class Batcher:
         times: Times | None = None,
         alone: bool = False,
     ) -> np.ndarray:
-        """Rows as Runtime.synthesize takes them -> pictures (N, H, W, C) uint8.
+        """Return the images (N, H, W, C) uint8 of the rows in `inputs` (see Runtime.synthesize).
 
-        client: whose fair share it is computed in. deadline: on the clock of time.monotonic(). Cancelled and late
-        requests are dropped between micro-batches. times: filled in with where the time went. alone: nobody else uses
-        the event loop, so what takes less than ALONE_SECONDS is computed on it, if the model is idle. Raises
-        Overloaded, DeadlineExceeded, Closed, or what the inference raised.
+        client: key of the fair share. deadline: in time.monotonic() seconds. Cancelled and late requests are dropped
+        between micro-batches. times: receives the queue and compute time. alone: no other task uses the event loop, so
+        work below ALONE_SECONDS runs on it if the model is idle. Raises Overloaded, DeadlineExceeded, Closed, or the
+        error of the inference.
         """
         request = Request(inputs, client, deadline)
         n = request.missing
@@ -164,7 +164,7 @@ class Batcher:
                 times.queue, times.compute = began - request.arrived, ended - began
 
     async def close(self) -> None:
-        """Refuses new requests, finishes those it accepted, and ends the threads."""
+        """Reject new requests, finish the accepted ones, and stop the threads."""
         with self._changed:
             self._closed = True
             self._woken, self._idle = self._woken + self._idle, 0
@@ -178,7 +178,7 @@ class Batcher:
             raise error
 
     def _wake(self) -> None:
-        """As many threads as there are images for."""
+        """Notify as many idle threads as there are images."""
         wanted = min(self._idle, self._queue.images)
         self._idle -= wanted
         self._woken += wanted
@@ -189,35 +189,35 @@ class Batcher:
             _settle(self._work_off(batch))
 
     def _work_off(self, batch: Batch) -> list[_Outcome]:
-        """Computes a micro-batch -> what its requests are answered with, those that are complete or failed."""
+        """Compute a micro-batch. Return the outcomes of the requests that are complete or failed."""
         n = sum(rows.stop - rows.start for _, rows in batch)
         began = time.perf_counter()
         try:
-            pictures = self._compute(batch)
-        except Exception as error:  # fails the requests of this micro-batch; the thread lives on
-            pictures = error
+            images = self._compute(batch)
+        except Exception as error:  # fails only the requests of this micro-batch
+            images = error
         seconds = time.perf_counter() - began
         with self._changed:
             self._images -= n
             self._seconds_per_image += SMOOTHING * (seconds / n - self._seconds_per_image)
             if self._on_batch is not None:
                 self._on_batch(n, seconds)
-            if isinstance(pictures, Exception):
+            if isinstance(images, Exception):
                 for request, _ in batch:
                     self._images -= self._queue.remove(request)
-                return [(request, pictures) for request, _ in batch]
+                return [(request, images) for request, _ in batch]
             self._computed += n
-            return self._deliver(batch, pictures)
+            return self._deliver(batch, images)
 
     def _compute(self, batch: Batch) -> np.ndarray:
-        """Rows of one kind at a time: a style model's are latents or styles."""
+        """Compute consecutive rows of one kind together: a style model takes latents or styles."""
         inputs = [{name: values[rows] for name, values in request.inputs.items()} for request, rows in batch]
         kinds = groupby(map(self._runtime.with_latents, inputs), key=dict.keys)
         parts = [self._runtime.compute(_join(list(alike))) for _, alike in kinds]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _next_batch(self) -> Batch:
-        """Waits for requests and cuts the next micro-batch from them; empty once closed and all is begun."""
+        """Wait for requests and return the next micro-batch. Empty after `close` when no rows are left."""
         with self._changed:
             while True:
                 while not self._queue.images and not self._closed:
@@ -231,11 +231,11 @@ class Batcher:
                     return []
 
     def _room(self) -> int:
-        """Images of the next micro-batch."""
+        """Return the number of images of the next micro-batch."""
         return min(
             self._max_batch,
             max(1, int(MICRO_BATCH_SECONDS / self._seconds_per_image)),
-            -(-self._queue.images // (1 + self._woken)),  # those that come, too, take as much
+            -(-self._queue.images // (1 + self._woken)),  # leave the same share for each notified thread
         )
 
     def _drop_late(self) -> None:
@@ -244,35 +244,35 @@ class Batcher:
             return
         for request in late:
             self._images -= self._queue.remove(request)
-        error = DeadlineExceeded("The deadline passed before the last image was begun.")
+        error = DeadlineExceeded("The deadline passed before the last image was started.")
         _settle([(request, error) for request in late])
 
-    def _deliver(self, batch: Batch, pictures: np.ndarray) -> list[_Outcome]:
-        """The requests that have all their pictures now."""
+    def _deliver(self, batch: Batch, images: np.ndarray) -> list[_Outcome]:
+        """Distribute the images. Return the requests that are complete."""
         position, outcomes, now = 0, [], time.monotonic()
         for request, rows in batch:
             count = rows.stop - rows.start
-            if request.put(rows, pictures[position : position + count]):
+            if request.put(rows, images[position : position + count]):
                 request.computed = now
-                outcomes.append((request, request.pictures))
+                outcomes.append((request, request.output))
             position += count
         return outcomes
 
 
 def _join(inputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Rows of one kind, those of one request after another's."""
+    """Concatenate rows of one kind."""
     if len(inputs) == 1:
         return inputs[0]
-    return {name: np.concatenate([its[name] for its in inputs]) for name in inputs[0]}
+    return {name: np.concatenate([rows[name] for rows in inputs]) for name in inputs[0]}
 
 
 def _settle(outcomes: Iterable[_Outcome]) -> None:
-    """Answers, from any thread, waking each event loop once."""
+    """Set the results of requests from any thread, with one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
     for outcome in outcomes:
         by_loop.setdefault(outcome[0].loop, []).append(outcome)
     for loop, its in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits there
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             loop.call_soon_threadsafe(_answer, its)
 
 

@@ -1,4 +1,4 @@
-"""How many processors this process may really use: a container's share, not the machine's count."""
+"""Number of CPU cores that this process may use: the limit of a container, not the count of the machine."""
 
 import math
 import os
@@ -9,14 +9,14 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """The size of the affinity mask or the cgroup's CPU quota, rounded up, whichever is smaller; at least 1."""
+    """Return the smaller of the affinity mask's size and the cgroup's CPU quota, rounded up; at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
 def _cgroup_quota() -> float | None:
-    """The tightest CPU quota, in processors, of this process's cgroups (v1 or v2) and those above; None if none."""
+    """Return the smallest CPU quota, in cores, of this process's cgroups (v1 or v2) and their parents, or None."""
     try:
         memberships = [line.split(":", 2) for line in _MEMBERSHIP.read_text().splitlines()]
     except OSError:
@@ -36,7 +36,7 @@ def _cgroup_quota() -> float | None:
 
 
 def _quota(group: Path) -> float | None:
-    """The quota in the files of one cgroup; None where it has none."""
+    """Return the quota of one cgroup in cores, or None."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()  # such as "max 100000" or "150000 100000"

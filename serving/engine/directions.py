@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.engine.model_json import DirectionSpec
 
-HEADER_BYTES = 1024  # of an array in the file, at most
+HEADER_BYTES = 1024  # maximum, of an array in the file
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Edit:
 
     direction: str  # its name
     strength: float  # in standard deviations of w
-    layers: tuple[int, ...] | None = None  # those of the direction unless given
+    layers: tuple[int, ...] | None = None  # default: the layers of the direction
 
     def __str__(self) -> str:
-        """The form that URLs and the command line have: `sefa-0:2.5`, or `sefa-0:2.5:0,1` on chosen layers."""
+        """Return the form used in URLs and on the command line: `sefa-0:2.5`, or `sefa-0:2.5:0,1` on chosen layers."""
         text = f"{self.direction}:{self.strength:g}"
         return text if self.layers is None else f"{text}:{','.join(map(str, self.layers))}"
 
 
 def parse_edit(text: str) -> Edit:
-    """The inverse of `str(edit)`. Raises ValueError, in words for the user."""
+    """Parse the form of `str(edit)`. Raises ValueError with a message for the user."""
     name, colon, rest = text.partition(":")
     strength, _, layers = rest.partition(":")
     try:
@@ -50,7 +50,7 @@ def parse_directions(data: bytes, specs: Sequence[DirectionSpec], w_size: int) -
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             expected = sorted(f"{spec.name}.npy" for spec in specs)
             if sorted(archive.namelist()) != expected:
-                raise ValueError("holds other arrays than `directions` of model.json names")
+                raise ValueError("holds arrays that differ from `directions` in model.json")
             if any(entry.file_size > 4 * w_size + HEADER_BYTES for entry in archive.infolist()):
                 raise ValueError(f"holds an array that is larger than {w_size} numbers")
             vectors = {
@@ -70,7 +70,7 @@ def parse_directions(data: bytes, specs: Sequence[DirectionSpec], w_size: int) -
 def offsets(
     edits: Sequence[Edit], directions: Mapping[str, DirectionSpec], vectors: Mapping[str, np.ndarray], layers: int
 ) -> np.ndarray:
-    """Return what `edits` add to w: (L, W) float32."""
+    """Return the sum of the offsets of `edits` in w: (L, W) float32."""
     total = np.zeros((layers, len(next(iter(vectors.values())))), np.float32)
     for edit in edits:
         on = directions[edit.direction].layers if edit.layers is None else edit.layers

@@ -1,11 +1,11 @@
-"""The pictures of a plan as one file: a picture or a grid of them, an animation, a zip, an array, or JSON.
+"""Encode the images of a plan as one file: an image, a grid, an animation, a zip, an array, or JSON.
 
-What a reply's body and an output file of the command line have in common. Formats go by name: png, jpeg, webp, gif,
-zip, npy and json.
+Response bodies and output files of the command line use the same code. The formats are png, jpeg, webp, gif, zip, npy
+and json.
 
-A PNG of one picture says in tEXt chunks what made it: `model` and `model_sha256`, its address as `seed` and `index`,
-and `label`, `truncation` and `edits` where it has them. So it is the same bytes wherever the same picture was asked for
-as a PNG of its own at the same scale: alone, by its URL, in a zip or in JSON. A grid says `model` and `model_sha256`.
+The tEXt chunks of a single-image PNG hold `model` and `model_sha256`, the address as `seed` and `index`, and `label`,
+`truncation` and `edits` where they apply. Therefore one image at one scale gives the same PNG bytes from every source:
+a single request, its URL, a zip or JSON. The PNG of a grid holds only `model` and `model_sha256`.
 """
 
 import base64
@@ -22,51 +22,51 @@ from serving.engine.directions import Edit
 from serving.engine.generation import Plan, RequestError
 from serving.engine.png import png
 
-ONE_PICTURE = ("png", "jpeg", "webp", "gif")
-"""The formats that show all pictures of a plan as one, or one after another."""
+ONE_IMAGE = ("png", "jpeg", "webp", "gif")
+"""Formats that hold all images of a plan in one grid or one animation."""
 
 ANIMATIONS = ("gif", "webp")
-"""Those that show one after another, where that is asked for."""
+"""Formats that can be animated."""
 
 PIECES = ("npy", "zip", "json")
-"""The formats that are written picture by picture."""
+"""Formats that are written image by image."""
 
 
 @dataclass(frozen=True)
 class Animation:
     fps: int
-    loop: bool  # for ever, or once
+    loop: bool  # repeat forever, or play once
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the pictures of a plan are shown together."""
+    """Arrangement of the images of a plan in the output."""
 
     columns: int  # of the grid, without the sources of a style mix
     scale: int = 1
     animation: Animation | None = None
 
     def is_grid(self, format: str) -> bool:
-        """Whether the pictures are side by side, and not each by itself or one after another."""
-        return format in ONE_PICTURE and not (self.animation and format in ANIMATIONS)
+        """Return True if the output is a grid, and not separate images or an animation."""
+        return format in ONE_IMAGE and not (self.animation and format in ANIMATIONS)
 
 
 def check_size(plan: Plan, layout: Layout, format: str) -> None:
-    """Raises RequestError where a side passes what the format can hold."""
+    """Raise RequestError if a side is longer than the format allows."""
     width, height = _size(plan, layout, format)
-    if format in ONE_PICTURE and max(width, height) > images.MAX_SIDE[format]:
+    if format in ONE_IMAGE and max(width, height) > images.MAX_SIDE[format]:
         found = f"`scale` (={layout.scale}) and `columns` (={layout.columns}) make {width} x {height} pixels"
         raise RequestError("/columns", f"{found}; a side in {format} must be at most {images.MAX_SIDE[format]}.")
 
 
 def pixel_bytes(plan: Plan, layout: Layout, format: str) -> int:
-    """All pixels of a reply, one byte a channel, before they are packed."""
+    """Return the size of the uncompressed pixels of a response, in bytes."""
     width, height = _size(plan, layout, format)
     return width * height * plan.model.image.channels * (1 if layout.is_grid(format) else len(plan))
 
 
 def _size(plan: Plan, layout: Layout, format: str) -> tuple[int, int]:
-    """Width and height of the grid, or else of each picture."""
+    """Return width and height of the grid, or of each image if there is no grid."""
     spec, columns, rows = plan.model.image, 1, 1
     if layout.is_grid(format):
         edge = 0 if plan.sources is None else 1
@@ -75,35 +75,38 @@ def _size(plan: Plan, layout: Layout, format: str) -> tuple[int, int]:
     return columns * spec.width * scale, rows * spec.height * scale
 
 
-def encode(plan: Plan, pictures: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
-    """pictures (N, H, W, C) of `plan` and, for a style mix as ONE_PICTURE, those of its sources -> a file."""
+def encode(plan: Plan, pixels: np.ndarray, sources: np.ndarray | None, layout: Layout, format: str) -> bytes:
+    """Return the images of `plan`, pixels (N, H, W, C), as the bytes of a file.
+
+    `sources` are the pixels of the source images, for a style mix in a format of ONE_IMAGE.
+    """
     if format in PIECES:
-        return b"".join(pieces(plan, pictures, layout, format))
-    pictures = images.enlarge(pictures, layout.scale)
+        return b"".join(pieces(plan, pixels, layout, format))
+    pixels = images.enlarge(pixels, layout.scale)
     if layout.animation and format in ANIMATIONS:
         animate = images.gif if format == "gif" else images.webp_animation
-        return animate(pictures, fps=layout.animation.fps, loop=layout.animation.loop)
+        return animate(pixels, fps=layout.animation.fps, loop=layout.animation.loop)
     if sources is not None:
         sources = images.enlarge(sources, layout.scale)
         rows = len(sources) - layout.columns
-        picture = images.mix_grid(pictures, sources[:rows], sources[rows:])
+        image = images.mix_grid(pixels, sources[:rows], sources[rows:])
     else:
-        picture = pictures[0] if len(pictures) == 1 == layout.columns else images.grid(pictures, layout.columns)
+        image = pixels[0] if len(pixels) == 1 == layout.columns else images.grid(pixels, layout.columns)
     if format == "png":
-        return png(picture, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
-    return {"jpeg": images.jpeg, "webp": images.webp}[format](picture)
+        return png(image, _text(plan, 0) if len(plan) == 1 and sources is None else _text(plan))
+    return {"jpeg": images.jpeg, "webp": images.webp}[format](image)
 
 
-def pieces(plan: Plan, pictures: np.ndarray, layout: Layout, format: str) -> Iterator[bytes | memoryview]:
-    """`encode` in PIECES: a piece for about every picture, so that they are not all in memory as they are packed."""
+def pieces(plan: Plan, pixels: np.ndarray, layout: Layout, format: str) -> Iterator[bytes | memoryview]:
+    """Yield a file in a format of PIECES, about one piece for each image, to limit memory."""
     if format == "npy":
-        return images.npy(pictures)
-    pngs = (png(images.enlarge(picture[None], layout.scale)[0], _text(plan, i)) for i, picture in enumerate(pictures))
+        return images.npy(pixels)
+    pngs = (png(images.enlarge(image[None], layout.scale)[0], _text(plan, i)) for i, image in enumerate(pixels))
     return images.archive(pngs, _manifest(plan)) if format == "zip" else _json(plan, pngs)
 
 
 def _text(plan: Plan, position: int | None = None) -> dict[str, str]:
-    """What a PNG says of itself: of the picture at `position`, or of pictures together."""
+    """Return the tEXt entries of the PNG of the image at `position`, or of a grid."""
     text = {"model": plan.model.id, "model_sha256": plan.model.sha256}
     if position is None:
         return text
@@ -126,8 +129,8 @@ def _manifest(plan: Plan) -> dict[str, Any]:
 def _json(plan: Plan, pngs: Iterable[bytes]) -> Iterator[bytes]:
     head = json.dumps({**_origin(plan), "images": []}, ensure_ascii=False)
     yield head.removesuffix("]}").encode()
-    for i, (picture, where) in enumerate(zip(pngs, _where(plan), strict=True)):
-        entry = {**where, "png": base64.b64encode(picture).decode()}
+    for i, (data, where) in enumerate(zip(pngs, _where(plan), strict=True)):
+        entry = {**where, "png": base64.b64encode(data).decode()}
         yield (", " if i else "").encode() + json.dumps(entry, ensure_ascii=False).encode()
     yield b"]}"
 
@@ -140,7 +143,7 @@ def _origin(plan: Plan) -> dict[str, Any]:
 
 
 def _edits(edits: Any) -> Any:
-    """Edits, or a list of them for each keyframe, as a request has them."""
+    """Return edits, or one list of edits for each keyframe, in the form of a request."""
     if not isinstance(edits, Edit):
         return [_edits(each) for each in edits]
     layers = {} if edits.layers is None else {"layers": list(edits.layers)}
@@ -148,7 +151,7 @@ def _edits(edits: Any) -> Any:
 
 
 def _where(plan: Plan) -> list[dict[str, Any]]:
-    """The address of each picture, null where it has none, and its class in a conditional model."""
+    """Return the address of each image (null if it has none) and its class in a conditional model."""
     entries: list[dict[str, Any]] = []
     for i, address in enumerate(plan.addresses):
         entry: dict[str, Any] = {"seed": address and address.seed, "index": address and address.index}

@@ -1,8 +1,8 @@
-"""What waits for a model, and who is served next.
+"""Fair queue of the requests for one model.
 
-Clients have fair shares of a micro-batch, so none is stuck behind a hundred requests of somebody else's. A client's own
-requests wait in a line for each size, which have fair shares of its share: one for a single image is not stuck behind
-one for 256, and those alike come in their order, since sharing among them would make them all late.
+Each client gets a fair share of a micro-batch, so one client cannot block another with many requests. Each client has
+one line for each request size, and the lines share the client's share. A request for one image therefore does not wait
+for a request for 256 images. Requests in one line are served in order of arrival, because sharing delays them all.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Request:
-    """One call of `run`, and how far it is."""
+    """One call of `Batcher.run` and its progress."""
 
     __slots__ = (
         "arrived",
@@ -29,7 +29,7 @@ class Request:
         "inputs",
         "loop",
         "missing",
-        "pictures",
+        "output",
         "rest",
         "size",
     )
@@ -41,10 +41,10 @@ class Request:
         self.arrived = time.monotonic()
         self.began: float | None = None
         self.computed: float | None = None
-        self.rest = range(len(next(iter(inputs.values()))))  # the rows that no micro-batch took yet
-        self.missing = len(self.rest)  # pictures that are not there yet
-        self.size = self.missing.bit_length()  # which line of its client's it waits in
-        self.pictures: np.ndarray | None = None  # (N, H, W, C), filled in as micro-batches end
+        self.rest = range(len(next(iter(inputs.values()))))  # rows that are not in a micro-batch yet
+        self.missing = len(self.rest)  # images that are not computed yet
+        self.size = self.missing.bit_length()  # selects the client's line
+        self.output: np.ndarray | None = None  # (N, H, W, C), filled as micro-batches end
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[np.ndarray] = self.loop.create_future()
 
@@ -52,30 +52,30 @@ class Request:
         rows, self.rest = self.rest[:count], self.rest[count:]
         return slice(rows.start, rows.stop)
 
-    def put(self, rows: slice, pictures: np.ndarray) -> bool:
-        """Keeps the pictures of `rows`; whether they were the last."""
-        size = self.missing if self.pictures is None else len(self.pictures)
-        if len(pictures) == size:
-            self.pictures = pictures
+    def put(self, rows: slice, images: np.ndarray) -> bool:
+        """Store the images of `rows`. Return True if the request is complete."""
+        size = self.missing if self.output is None else len(self.output)
+        if len(images) == size:
+            self.output = images
         else:
-            if self.pictures is None:
-                self.pictures = np.empty((size, *pictures.shape[1:]), pictures.dtype)
-            self.pictures[rows] = pictures
-        self.missing -= len(pictures)
+            if self.output is None:
+                self.output = np.empty((size, *images.shape[1:]), images.dtype)
+            self.output[rows] = images
+        self.missing -= len(images)
         return not self.missing
 
 
 Batch = list[tuple[Request, slice]]
-"""The rows of each request that are computed together."""
+"""Requests of one micro-batch, with their rows."""
 
 
 @dataclass(slots=True)
 class _Client:
-    """Whose requests wait, and for how many images."""
+    """Waiting requests of one client."""
 
     name: str
     images: int = 0
-    lines: dict[int, deque[Request]] = field(default_factory=dict)  # by size, whichever was served last at the end
+    lines: dict[int, deque[Request]] = field(default_factory=dict)  # by size; the line served last is at the end
 
     def join(self, request: Request) -> None:
         self.lines.setdefault(request.size, deque()).append(request)
@@ -89,7 +89,7 @@ class _Client:
         self.images -= len(request.rest)
 
     def serve(self, images: int) -> Iterator[tuple[Request, int]]:
-        """How many of the next `images` each request gets, where that is any. Those have to take them."""
+        """Yield requests with their share of the next `images`. The caller must take these rows."""
         self.images -= images
         lines = {size: self.lines.pop(size) for size in list(islice(self.lines, images))}
         wants = [_at_most(images, line) for line in lines.values()]
@@ -104,12 +104,12 @@ class _Client:
 
 
 class FairQueue:
-    """Requests with rows that nobody began. It has no lock: whoever shares it has one."""
+    """Requests with rows that no thread has started. Not thread-safe: the caller must hold a lock."""
 
     def __init__(self) -> None:
-        self.images = 0  # of all requests here
-        self._clients: dict[str, _Client] = {}  # whoever was served last at the end
-        self._earliest = math.inf  # no deadline of what waits is before it
+        self.images = 0  # of all waiting requests
+        self._clients: dict[str, _Client] = {}  # the client served last is at the end
+        self._earliest = math.inf  # lower bound of the waiting deadlines
 
     def add(self, request: Request) -> None:
         self._clients.setdefault(request.client, _Client(request.client)).join(request)
@@ -117,7 +117,7 @@ class FairQueue:
         self._earliest = min(self._earliest, request.deadline)
 
     def remove(self, request: Request) -> int:
-        """How many rows of it nobody began, and nobody will; 0 where it is not here."""
+        """Remove a request. Return the number of rows that were not started, 0 if it was not in the queue."""
         rest = len(request.rest)
         if rest:
             client = self._clients[request.client]
@@ -129,7 +129,7 @@ class FairQueue:
         return rest
 
     def late(self) -> list[Request]:
-        """Those whose deadline has passed. They are still here."""
+        """Return the requests whose deadline has passed. They stay in the queue."""
         now = time.monotonic()
         if now < self._earliest:
             return []
@@ -139,9 +139,9 @@ class FairQueue:
         return [request for request in waiting if request.deadline <= now]
 
     def cut(self, room: int) -> Batch:
-        """`room` images, at most as many as wait: a fair share for each client, and in it for each of its lines.
+        """Take `room` images from the queue: a fair share for each client, then for each of its lines.
 
-        Whoever wants more queues anew.
+        `room` is at most the number of waiting images. A client with more images goes to the end of the queue.
         """
         batch: Batch = []
         now = time.monotonic()
@@ -158,9 +158,9 @@ class FairQueue:
 
 
 def fair_shares(wants: Sequence[int], room: int) -> list[int]:
-    """Max-min fair: what one that wants little leaves of its share goes to those that want more.
+    """Return max-min fair shares of `room`: unused parts of small shares go to larger requests.
 
-    wants: at most `room` of them, each at least 1 -> as many shares, each at least 1, of `room` together at most.
+    `wants` has at most `room` entries, each at least 1. Each share is at least 1; their sum is at most `room`.
     """
     shares = [0] * len(wants)
     for left, i in zip(range(len(wants), 0, -1), sorted(range(len(wants)), key=wants.__getitem__), strict=True):
@@ -170,7 +170,7 @@ def fair_shares(wants: Sequence[int], room: int) -> list[int]:
 
 
 def _at_most(images: int, line: Iterable[Request]) -> int:
-    """For how many images a line waits, counted up to `images`."""
+    """Return the number of images waiting in a line, at most `images`."""
     total = 0
     for request in line:
         total += len(request.rest)

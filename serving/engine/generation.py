@@ -1,7 +1,7 @@
-"""The four operations, as plans: a request -> rows for the model. No pictures are made here.
+"""Plans of the four operations: convert a request to input rows of the model. No images are computed here.
 
-The same address gives the same row whichever operation asks, and so the same picture. Ranges are validated at the edge,
-by whoever took the request; what depends on the model is checked here.
+The same address gives the same row, and so the same image, in every operation. The API and the command line validate
+ranges; this module checks the values that depend on the model.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from serving.engine.runtime import Runtime
 
 DIGITS = "0123456789"
 FEW = 8
-"""So few latents are left to whoever computes the pictures. More are drawn at once: numpy lets go of the interpreter
-for each, and the model's threads would wait for it as often."""
+"""Up to this number, the thread that computes the images draws the latents. More are drawn at once, because NumPy
+releases the GIL for each latent and the model's threads would wait for it each time."""
 
-Label = int | str  # a class: a number is its index, a text its name, and where none is called so its index in digits
+Label = int | str  # a class: an index, a name, or an index in digits where no class has that name
 
 
 class RequestError(Exception):
-    """A request that the model cannot meet; `pointer` is the JSON pointer of the field, such as `/labels/3`."""
+    """A request that the model cannot fulfil; `pointer` is the JSON pointer of the field, such as `/labels/3`."""
 
     def __init__(self, pointer: str, message: str):
         super().__init__(message)
@@ -36,15 +36,15 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows for a model, and what each of them is; N pictures come of it."""
+    """Input rows of a model for N images, with the address and class of each."""
 
     model: Model
     inputs: dict[str, np.ndarray]  # as Runtime.synthesize takes them
-    addresses: Sequence[Address | None]  # of each picture; None where it is between addresses, or a mix of two
-    labels: list[int] | None  # the class of each picture; None for an unconditional model
-    truncation: float | None = None  # as it was asked for
-    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = ()  # as they were asked for: of all images, or of each keyframe
-    sources: "Plan | None" = None  # of a style mix: the pictures of the row addresses, then of the column addresses
+    addresses: Sequence[Address | None]  # of each image; None for an interpolated frame or a style mix
+    labels: list[int] | None  # the class of each image; None for an unconditional model
+    truncation: float | None = None  # as requested
+    edits: Sequence[Edit] | Sequence[Sequence[Edit]] = ()  # as requested: for all images, or for each keyframe
+    sources: "Plan | None" = None  # of a style mix: images of the row addresses, then of the column addresses
 
     def __len__(self) -> int:
         return len(self.addresses)
@@ -60,11 +60,11 @@ def sample(
     truncation: float | None = None,
     edits: Sequence[Edit] = (),
 ) -> Plan:
-    """The pictures at addresses (seed, start) to (seed, start + n - 1).
+    """Return the plan of the images at addresses (seed, start) to (seed, start + n - 1).
 
-    `labels`, for a conditional model: one for all or one an image. Without them the class of an image follows from its
-    address, index modulo the number of classes, so that it too can be made again by anyone. `edits`, for a style model
-    with directions: added to each w. Raises RequestError.
+    `labels`, for a conditional model: one for all images or one for each. By default the class is the index modulo the
+    number of classes, so it depends on the address alone. `edits`, for a style model with directions: added to each w.
+    Raises RequestError.
     """
     try:
         addresses = address_range(seed, start, n)
@@ -75,15 +75,15 @@ def sample(
 
 
 def draws_digits(model: Model) -> bool:
-    """Whether the classes of a model are the ten digits."""
+    """Return True if the classes of a model are the ten digits."""
     return sorted(model.classes or ()) == list(DIGITS)
 
 
 def class_index(classes: Sequence[str], label: Label) -> int | None:
-    """Index of the class that a label means, None where there is none.
+    """Return the index of the class of a label, or None if there is no such class.
 
-    One rule for the command line, URLs, JSON and the client: a number is an index. A text is a name first, so a class
-    called "10" is meant by it wherever it stands; where no class is called so, digits are an index.
+    The command line, URLs, JSON and the client use the same rule. A number is an index. A text is first compared with
+    the names of the classes; if none matches, digits are an index.
     """
     if isinstance(label, str):
         if label in classes:
@@ -95,16 +95,16 @@ def class_index(classes: Sequence[str], label: Label) -> int | None:
 
 
 def has_classes(model: Model, labels: Label | Sequence[Label]) -> bool:
-    """Whether a model has the classes that `labels` name or number."""
+    """Return True if a model has all classes in `labels`."""
     wanted = [labels] if isinstance(labels, int | str) else labels
     return all(class_index(model.classes or (), label) is not None for label in wanted)
 
 
 def digits(runtime: Runtime, *, digits: Sequence[int | str], rows: int = 1, seed: int) -> Plan:
-    """Pictures of `digits`, read left to right, in `rows` variations, row by row.
+    """Return the plan of a grid of `digits` with `rows` variations, row by row.
 
-    The picture in row r and column c has index r * len(digits) + c. Raises RequestError where the model's classes are
-    not the ten digits.
+    The image in row r and column c has index r * len(digits) + c. Raises RequestError if the model's classes are not
+    the ten digits.
     """
     model = runtime.model
     if model.classes is None or not draws_digits(model):
@@ -127,16 +127,18 @@ def interpolate(
     edits: Sequence[Edit] | Sequence[Sequence[Edit]] = (),
     part: range | None = None,
 ) -> Plan:
-    """`frames` pictures, evenly from the first keyframe to the last; with `loop` on to just before the first again.
+    """Return the plan of `frames` images, evenly spaced from the first keyframe to the last.
 
-    A frame that falls on a keyframe is that address's picture, bit for bit. All keyframes are met where frames - 1 is a
-    multiple of len(keyframes) - 1; with `loop`, where frames is one of len(keyframes).
-    `space` "w" needs a style model. `method` is slerp in z and lerp in w unless given: latents in z lie near a sphere,
-    those in w on no surface that is known.
-    `labels`: one for all or one a keyframe; without them as in `sample`. A frame has its nearest keyframe's.
-    `edits`, for a style model with directions: a list for all frames, or a list for each keyframe, between which what
-    they add to w is interpolated along straight lines.
-    `part`: only these of the frames, 0 to frames - 1, as they are in the whole.
+    With `loop` the path returns to one step before the first keyframe. A frame on a keyframe is the image of
+    that address, bit for bit. Every keyframe is hit if frames - 1 is a multiple of len(keyframes) - 1; with `loop`, if
+    frames is a multiple of len(keyframes).
+    `space` "w" needs a style model. `method` defaults to slerp in z and lerp in w: latents in z lie near a sphere, and
+    latents in w lie on no known surface.
+    `labels`: one for all keyframes or one for each; the default is as in `sample`. A frame has the label of its nearest
+    keyframe.
+    `edits`, for a style model with directions: one list for all frames, or one list for each keyframe. Offsets in w are
+    interpolated linearly between keyframes.
+    `part`: compute only these frames, a range in 0 to frames - 1.
     """
     model = runtime.model
     if space == "w" and model.style is None:
@@ -168,11 +170,12 @@ def style_mix(
     labels: Label | Sequence[Label] | None = None,
     truncation: float | None = None,
 ) -> Plan:
-    """Every row's picture with `styles` from every column's: len(rows) * len(columns) pictures, row by row.
+    """Return the plan of the style mix of each row with each column: len(rows) * len(columns) images, row by row.
 
-    `styles` names a group of layers, or lists layers. `labels`, for a conditional model: one for all, or one for each
-    of the rows and then of the columns; without them as in `sample`. `sources` of the plan are the rows' and columns'
-    own images, for the figure with its sources along two edges (Karras et al. 2019, figure 3). Raises RequestError.
+    Each image is the row's image with the layers `styles` of the column. `styles` is a group of layers or a list of
+    layers. `labels`, for a conditional model: one for all, or one for each row and then for each column; the default is
+    as in `sample`. `sources` of the plan are the images of rows and columns, for a grid with the sources along two
+    edges (Karras et al. 2019, figure 3). Raises RequestError.
     """
     model = runtime.model
     if model.style is None:
@@ -205,18 +208,18 @@ def _plan(
 def _inputs(
     model: Model, rows: dict[str, np.ndarray], labels: list[int] | None, truncation: float | None
 ) -> dict[str, np.ndarray]:
-    """Addresses or latents (N, ...) with what else the model takes: classes, or strengths of truncation."""
+    """Return addresses or latents (N, ...) with classes or truncation strengths."""
     (n,) = {len(values) for values in rows.values()}
     if model.style is not None:
         strengths = truncation_strengths(1.0 if truncation is None else truncation, model.style.layers)
         rows = {**rows, "psi": np.tile(strengths, (n, 1))}
     elif truncation is not None:
-        raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is none.")
+        raise RequestError("/truncation", f"`truncation` (={truncation}) is for style models; {model.id} is not one.")
     return rows if labels is None else {**rows, "label": np.array(labels, np.int64)}
 
 
 def _check_range(model: Model, seed: int, last: int) -> None:
-    """Raises RequestError where the model has no latent for the indices up to `last`."""
+    """Raise RequestError if the model has no latent for an index up to `last`."""
     if error := check_address(model.latent_source, seed, last):
         raise RequestError({"seed": "/seed", "index": "/start"}[error[0]], error[1])
 
@@ -228,7 +231,7 @@ def _check_each(model: Model, addresses: Sequence[Address], field: str) -> None:
 
 
 def _offsets(model: Model, edits: Sequence[Edit], field: str) -> np.ndarray:
-    """What `edits` add to w, (L, W). Raises RequestError, which points into `field`, such as `edits[1]`."""
+    """Return the offset of `edits` in w, (L, W). Raises RequestError with a pointer into `field`."""
     pointer = "/" + field.replace("[", "/").replace("]", "")
     if not model.directions or model.style is None:
         raise RequestError(pointer, f"`edits` is for style models with directions; {model.id} has none.")
@@ -244,7 +247,7 @@ def _offsets(model: Model, edits: Sequence[Edit], field: str) -> np.ndarray:
 
 
 def _keyframe_offsets(model: Model, edits: Sequence[Edit] | Sequence[Sequence[Edit]], keyframes: int) -> np.ndarray:
-    """What edits add to the w of each keyframe, (K, L, W)."""
+    """Return the offsets of edits in w for each keyframe, (K, L, W)."""
     lists = [each for each in edits if not isinstance(each, Edit)]
     if not lists:
         offset = _offsets(model, [each for each in edits if isinstance(each, Edit)], "edits")
@@ -256,7 +259,7 @@ def _keyframe_offsets(model: Model, edits: Sequence[Edit] | Sequence[Sequence[Ed
 
 
 def _steps(keyframes: int, frames: int, loop: bool, part: range) -> list[tuple[int, int, float]]:
-    """For each frame the two keyframes it lies between and how far, 0 <= t < 1; in integers, so that 0 is exact."""
+    """Return (keyframe, next keyframe, t) of each frame, 0 <= t < 1. Integer arithmetic keeps t = 0 exact."""
     segments = keyframes if loop else keyframes - 1
     intervals = frames if loop else max(frames - 1, 1)
     steps = []
@@ -267,7 +270,7 @@ def _steps(keyframes: int, frames: int, loop: bool, part: range) -> list[tuple[i
 
 
 def _classes(model: Model, labels: Label | Sequence[Label] | None, addresses: Sequence[Address]) -> list[int] | None:
-    """The class index of each address; None for an unconditional model."""
+    """Return the class index of each address, or None for an unconditional model."""
     if model.classes is None:
         if labels is None:
             return None

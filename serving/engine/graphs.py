@@ -1,4 +1,4 @@
-"""What the ONNX graphs of a model must take and give, and whether a session's does."""
+"""Expected inputs and outputs of a model's ONNX graphs, and the check of a session."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of a graph: its type, and its shape after the batch axis."""
+    """Input or output of a graph: data type, and shape without the batch axis."""
 
     dtype: type[np.generic]
     shape: tuple[int, ...]
@@ -29,7 +29,7 @@ class Signature:
 
 
 def signature(model: Model, name: str) -> Signature:
-    """What the file `name` of `model` must take and give."""
+    """Return the expected inputs and outputs of the file `name` of `model`."""
     z = {"z": Tensor(np.float32, (model.latent_size,))}
     image = Tensor(np.uint8, (model.image.channels, model.image.height, model.image.width))
     label = {} if model.classes is None else {"label": Tensor(np.int64, ())}
@@ -46,7 +46,7 @@ def graph_error(model: Model, name: str, reason: str) -> ModelError:
 
 
 def check_signature(model: Model, name: str, session: onnxruntime.InferenceSession) -> None:
-    """Raises ModelError where the session's graph has other inputs or outputs than model.json asks for."""
+    """Raise ModelError if the inputs or outputs of the graph differ from those that model.json requires."""
     right = signature(model, name)
     for kind, tensors, found in (
         ("inputs", right.inputs, session.get_inputs()),
@@ -54,18 +54,16 @@ def check_signature(model: Model, name: str, session: onnxruntime.InferenceSessi
     ):
         names = [node.name for node in found]
         if sorted(names) != sorted(tensors):
-            reason = f"has the {kind} {', '.join(names)} where model.json asks for {', '.join(tensors)}."
+            reason = f"has the {kind} {', '.join(names)}; model.json requires {', '.join(tensors)}."
             raise graph_error(model, name, reason)
         for node in found:
             if not _agrees(node.type, node.shape, tensors[node.name]):
-                reason = (
-                    f"has `{node.name}` as {node.type} {node.shape} where model.json asks for {tensors[node.name]}."
-                )
+                reason = f"has `{node.name}` as {node.type} {node.shape}; model.json requires {tensors[node.name]}."
                 raise graph_error(model, name, reason)
 
 
 def _agrees(dtype: str, shape: list[int | str | None], right: Tensor) -> bool:
-    """Sizes without a number are dynamic: the batch axis must be, and an inference proves any other."""
+    """Return True if type and shape agree. The batch axis must be dynamic; inference checks other dynamic axes."""
     return (
         _DTYPES.get(dtype) is right.dtype
         and len(shape) == len(right.shape) + 1

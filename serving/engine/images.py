@@ -1,7 +1,7 @@
-"""Pictures to bytes: enlarging, grids, and every format a reply may have but PNG, which is in png.py.
+"""Enlarge images, arrange them in grids, and encode them in every response format except PNG (see png.py).
 
-Pictures are uint8 arrays: `images` is (N, H, W, C) and `image` is (H, W, C), with C 1 (grey, and it stays grey where
-the format can) or 3 (RGB). The same pixels give the same bytes.
+Images are uint8 arrays: `images` is (N, H, W, C) and `image` is (H, W, C), with C = 1 (grey, kept where the format
+allows it) or 3 (RGB). The same pixels give the same bytes.
 """
 
 import io
@@ -15,26 +15,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# The longest side each format can hold: a PNG's is 31 bits, a WebP's 14, and libjpeg stops short of 16.
+# Longest side of each format: 31 bits in PNG, 14 bits in WebP, and slightly below 16 bits in libjpeg.
 MAX_SIDE = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383, "gif": 65_535}
 
 WHITE = 255
 JPEG_QUALITY = 95
-PIECE_BYTES = 2**18  # of an array
+PIECE_BYTES = 2**18  # of an npy file
 
 
 def enlarge(images: np.ndarray, scale: int) -> np.ndarray:
-    """Every pixel becomes scale x scale pixels. images (N, H, W, C) -> (N, H * scale, W * scale, C)."""
+    """Repeat each pixel scale x scale times: images (N, H, W, C) -> (N, H * scale, W * scale, C)."""
     return images if scale == 1 else images.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def square_columns(n: int) -> int:
-    """The width of the grid of `n` pictures that is nearest to square: 1 for 1, 3 for 5 to 9."""
+    """Return the number of columns of the most square grid of `n` images: 1 for 1, 3 for 5 to 9."""
     return math.isqrt(n - 1) + 1
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """Pictures side by side, row by row, without gaps; cells left over are white.
+    """Arrange images in a grid, row by row, without gaps. Unused cells are white.
 
     images (N, H, W, C) -> (rows * H, columns * W, C).
     """
@@ -47,7 +47,7 @@ def grid(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def mix_grid(mixes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The style-mixing figure of Karras et al. (2019): sources along the left and top edges, the corner white.
+    """Arrange a style mix as in Karras et al. (2019): sources along the left and top edges, a white corner.
 
     mixes (R * C, H, W, channels), row by row; rows (R, H, W, channels); columns (C, H, W, channels)
     -> ((R + 1) * H, (C + 1) * W, channels).
@@ -60,36 +60,38 @@ def mix_grid(mixes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A JPEG of quality 95 without chroma subsampling, which would smear pictures this small."""
+    """Encode as JPEG, quality 95, without chroma subsampling, which would blur small images."""
     return _pillow(image, "JPEG", quality=JPEG_QUALITY, subsampling=0)
 
 
 def webp(image: np.ndarray) -> bytes:
-    """A lossless WebP. WebP has no grey: 1 channel becomes three equal ones."""
+    """Encode as lossless WebP. WebP has no grey: 1 channel becomes three equal ones."""
     return _pillow(image, "WEBP", lossless=True, method=0)
 
 
 def gif(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
-    """An animated GIF, shown once or for ever. GIF counts hundredths of a second: 24 `fps` become 25.
+    """Encode as an animated GIF that plays once or forever. GIF counts hundredths of a second: 24 `fps` become 25.
 
-    RGB frames get a palette of their 256 commonest colours each, without dithering, which would flicker. Frames that
-    equal the one before are shown as one that lasts longer.
+    Each RGB frame gets its own palette of 256 colours, without dithering, which would flicker. Consecutive equal frames
+    are merged into one longer frame.
     """
     duration = 10 * max(1, round(100 / fps))
-    pictures = [as_pillow(frame) for frame in frames]
+    pillow_frames = [as_pillow(frame) for frame in frames]
     if frames.shape[-1] == 3:
-        pictures = [picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for picture in pictures]
-    return _animation(pictures, "GIF", duration=duration, loop=loop, optimize=False)
+        pillow_frames = [
+            frame.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in pillow_frames
+        ]
+    return _animation(pillow_frames, "GIF", duration=duration, loop=loop, optimize=False)
 
 
 def webp_animation(frames: np.ndarray, *, fps: int, loop: bool) -> bytes:
-    """A lossless animated WebP, shown once or for ever."""
-    pictures = [as_pillow(frame) for frame in frames]
-    return _animation(pictures, "WEBP", duration=round(1000 / fps), loop=loop, lossless=True, method=0)
+    """Encode as a lossless animated WebP that plays once or forever."""
+    pillow_frames = [as_pillow(frame) for frame in frames]
+    return _animation(pillow_frames, "WEBP", duration=round(1000 / fps), loop=loop, lossless=True, method=0)
 
 
 def archive(pngs: Iterable[bytes], manifest: Mapping[str, Any]) -> Iterator[bytes]:
-    """A zip of `manifest.json` and the PNGs, named as `file_name` says, piece by piece. Without dates."""
+    """Yield the pieces of a zip with `manifest.json` and the PNGs, named by `file_name`. Entries have no dates."""
     buffer = _Unsent()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
@@ -101,14 +103,14 @@ def archive(pngs: Iterable[bytes], manifest: Mapping[str, Any]) -> Iterator[byte
 
 
 class _Unsent(io.BytesIO):
-    """A file of which all but the end was taken away: where an entry is written, its head is still there to be set."""
+    """Buffer that releases written data but keeps the current entry, whose header zipfile still updates."""
 
     def __init__(self) -> None:
         super().__init__()
         self._taken = 0
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """Return the data written since the last call."""
         content = self.getvalue()
         self._taken += len(content)
         super().seek(0)
@@ -123,12 +125,12 @@ class _Unsent(io.BytesIO):
 
 
 def file_name(position: int) -> str:
-    """The name in the zip of the picture at `position`: "000.png"."""
+    """Return the name in the zip of the image at `position`: "000.png"."""
     return f"{position:03}.png"
 
 
 def npy(images: np.ndarray) -> Iterator[bytes | memoryview]:
-    """NumPy's own format, (N, H, W, C) uint8, piece by piece and without a copy."""
+    """Yield the pieces of an npy file, (N, H, W, C) uint8, without a copy."""
     yield _npy_header(images.shape)
     data = np.ascontiguousarray(images).reshape(-1).data
     for start in range(0, len(data), PIECE_BYTES):
@@ -136,7 +138,7 @@ def npy(images: np.ndarray) -> Iterator[bytes | memoryview]:
 
 
 def npy_bytes(images: np.ndarray) -> int:
-    """How long `npy` is."""
+    """Return the size of the output of `npy`, in bytes."""
     return len(_npy_header(images.shape)) + images.nbytes
 
 
@@ -148,7 +150,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def as_pillow(image: np.ndarray) -> Image.Image:
-    """(H, W, C) uint8 -> Pillow's, grey or RGB."""
+    """Convert (H, W, C) uint8 to a Pillow image, grey or RGB."""
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
@@ -158,12 +160,12 @@ def _pillow(image: np.ndarray, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _animation(pictures: list[Image.Image], kind: str, *, duration: int, loop: bool, **options: Any) -> bytes:
-    """`duration` is milliseconds a frame."""
+def _animation(frames: list[Image.Image], kind: str, *, duration: int, loop: bool, **options: Any) -> bytes:
+    """Encode an animation. `duration`: milliseconds for each frame."""
     if loop:
-        options["loop"] = 0  # for ever; a GIF without a count plays once
+        options["loop"] = 0  # forever; a GIF without a count plays once
     elif kind == "WEBP":
         options["loop"] = 1
     buffer = io.BytesIO()
-    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=duration, **options)
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=duration, **options)
     return buffer.getvalue()

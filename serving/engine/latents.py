@@ -1,7 +1,7 @@
-"""From addresses to latents, and the ways between latents: pure functions over numpy arrays.
+"""Convert addresses to latents, interpolate and mix latents. Pure functions on NumPy arrays.
 
-Every image has an address: (model, seed, index). Its latent depends on the address alone, so any part of an endless
-stream can be made again by anyone, in any order, on any number of machines.
+Every image has an address: (model, seed, index). Its latent depends on the address alone, so every part of an endless
+stream is reproducible in any order, on any number of machines.
 """
 
 import secrets
@@ -16,32 +16,32 @@ ADDRESS_LIMIT = 2**64
 """Seeds and indices are unsigned 64-bit integers: 0 to ADDRESS_LIMIT - 1."""
 
 Source = Literal["philox", "numpy-randomstate"]
-"""How an address becomes a latent: as `latents` says. `numpy-randomstate` is the convention of StyleGAN's own tools."""
+"""Method that converts an address to a latent. `numpy-randomstate` is the convention of StyleGAN's own tools."""
 
 RANDOM_STATE_LIMIT = 2**32
 """RandomState takes seeds of 32 bits, so the sum of seed and index is below this."""
 
 
 class Address(NamedTuple):
-    """Where in a model's endless stream an image lies; both are 0 to 2**64 - 1."""
+    """Position of an image in a model's endless stream. Both fields are 0 to 2**64 - 1."""
 
     seed: int
     index: int  # pyright: ignore[reportIncompatibleMethodOverride] - the word of the design, not tuple.index
 
 
 def address_range(seed: int, start: int, n: int) -> list[Address]:
-    """The addresses (seed, start) to (seed, start + n - 1). Raises ValueError where one would pass 2**64 - 1."""
+    """Return the addresses (seed, start) to (seed, start + n - 1). Raises ValueError if one exceeds 2**64 - 1."""
     if not 0 <= seed < ADDRESS_LIMIT:
         raise ValueError(f"`seed` (={seed}) must be between 0 and 2^64 - 1.")
     last = ADDRESS_LIMIT - n
     if not 0 <= start <= last:
         raise ValueError(f"`start` (={start}) must be between 0 and {last}: the last of {n} indices is below 2^64.")
     pairs = zip(repeat(seed), range(start, start + n))
-    return list(map(tuple.__new__, repeat(Address), pairs))  # Address itself is called from Python: four times as long
+    return list(map(tuple.__new__, repeat(Address), pairs))  # four times as fast as calling Address
 
 
 def check_address(source: Source, seed: int, last: int) -> tuple[Literal["seed", "index"], str] | None:
-    """The field of an address that `source` has no latent for, and why; None where it has. `last`: the highest index"""
+    """Return the invalid field of an address range and a message, or None if valid. `last`: the highest index."""
     if source == "philox" or seed + last < RANDOM_STATE_LIMIT:
         return None
     field, value = ("seed", seed) if seed >= RANDOM_STATE_LIMIT else ("index", last)
@@ -50,19 +50,19 @@ def check_address(source: Source, seed: int, last: int) -> tuple[Literal["seed",
 
 
 def draw_seed(source: Source = "philox", last: int = 0) -> int:
-    """A random seed, for whoever named none, that has latents up to index `last`.
+    """Return a random seed that has latents up to index `last`.
 
-    Below 2**53, so that JavaScript holds it exactly.
+    It is below 2**53, so JavaScript represents it exactly.
     """
     return secrets.randbelow(2**53 if source == "philox" else max(1, RANDOM_STATE_LIMIT - last))
 
 
 def latents(addresses: Sequence[Address] | np.ndarray, size: int, source: Source = "philox") -> np.ndarray:
-    """The standard normal latents of `addresses`, or of rows of seed and index (N, 2) uint64: (N, size) float32.
+    """Return standard normal latents (N, size) float32 of `addresses`, also given as seed and index (N, 2) uint64.
 
     `philox`: Generator(Philox(key=(seed, index))). Philox is counter-based (Salmon et al. 2011): a key gives an
-    independent stream at once, with nothing to skip, so the latent at index 10**15 costs what the one at 0 does.
-    `numpy-randomstate`: RandomState(seed + index).randn(size), rounded to float32. `check_address` tells its range.
+    independent stream directly, so the latent at index 10**15 costs the same as the one at index 0.
+    `numpy-randomstate`: RandomState(seed + index).randn(size), rounded to float32. `check_address` checks its range.
     """
     z = np.empty((len(addresses), size), np.float32)
     pairs = addresses.tolist() if isinstance(addresses, np.ndarray) else addresses
@@ -78,10 +78,10 @@ def latents(addresses: Sequence[Address] | np.ndarray, size: int, source: Source
 
 
 class _Stream:
-    """`Generator(Philox(key=(seed, index)))` for one address after another: making those anew takes four times as long.
+    """Reusable `Generator(Philox(key=(seed, index)))`: creating a new one for each address takes four times as long.
 
-    A new one has its counter and its buffer empty. The state is in Python's integers, which Philox reads in half of the
-    time that it takes for numpy's.
+    `seek` resets counter and buffer, as in a new one. The state holds Python integers, which Philox reads in half the
+    time of NumPy integers.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class _Stream:
 
 
 class _Streams(threading.local):
-    """A stream for each thread."""
+    """One stream for each thread."""
 
     def __init__(self) -> None:
         self.stream = _Stream()
@@ -106,18 +106,18 @@ _streams = _Streams()
 
 
 def lerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """The straight line from a (t = 0) to b (t = 1). Both ends are exact: lerp(a, b, 0) is a, bit for bit."""
+    """Linear interpolation from a (t = 0) to b (t = 1). Both ends are exact: lerp(a, b, 0) is a, bit for bit."""
     if t == 0 or t == 1:
         return np.array(b if t else a, np.float32)
     return (a * np.float32(1 - t) + b * np.float32(t)).astype(np.float32)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """The great circle from a (t = 0) to b (t = 1), over the last axis (White 2016, arXiv 1609.04468).
+    """Spherical interpolation from a (t = 0) to b (t = 1) on the last axis (White 2016, arXiv 1609.04468).
 
-    The direction turns evenly and the norm goes evenly from |a| to |b|, so a path between two normal latents never
-    passes through the short vectors that a straight line crosses and the generator has not seen. Where the directions
-    agree or are opposite (no circle, or no single one) it is the straight line. Both ends are exact, bit for bit.
+    Direction and norm change at a constant rate. A path between two normal latents therefore avoids the short
+    vectors of a straight line, which the generator has not seen. Parallel and opposite vectors define no unique circle
+    and are interpolated linearly. Both ends are exact, bit for bit.
     """
     if t == 0 or t == 1:
         return np.array(b if t else a, np.float32)
@@ -135,7 +135,7 @@ def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def truncation(psi: float, layers: int, cutoff: int | None = None) -> np.ndarray:
-    """Truncation strengths (L,) float32: `psi` on the layers before `cutoff` (all unless given), 1 on the others.
+    """Return truncation strengths (L,) float32: `psi` on the layers before `cutoff` (default: all), 1 on the others.
 
     The mapping network computes w_mean + psi * (w - w_mean) with them (Karras et al. 2019, appendix B).
     """
@@ -145,7 +145,7 @@ def truncation(psi: float, layers: int, cutoff: int | None = None) -> np.ndarray
 
 
 def mix_styles(rows: np.ndarray, columns: np.ndarray, layers: Sequence[int]) -> np.ndarray:
-    """Every row's w with `layers` taken from every column's (Karras et al. 2019, section 3.1).
+    """Return each row's w with `layers` of each column's w (Karras et al. 2019, section 3.1).
 
     rows (R, L, W), columns (C, L, W) -> w (R * C, L, W), row by row.
     """

@@ -1,4 +1,4 @@
-"""The schema of `model.json`, version 1: a document from outside -> typed specifications, or a DocumentError."""
+"""Schema of `model.json`, version 1: parse an untrusted document into typed specifications."""
 
 import json
 import re
@@ -20,15 +20,15 @@ GRAPHS = {  # the files of each family, in the order they run
     "stylegan2": ("mapping.onnx", "synthesis.onnx"),
 }
 STYLED = ("stylegan", "stylegan2")  # conditional or not
-DIRECTIONS = "directions.npz"  # beside them, where a style model has directions
+DIRECTIONS = "directions.npz"  # beside the graphs, if a style model has directions
 DIRECTION = "[a-z0-9][a-z0-9_-]{0,63}"
 MAX_DIRECTIONS = 256
-MAX_FILE_BYTES = 2**31 - 1  # protobuf, and so ONNX without external data, ends there
-MAX_DEPTH = 32  # of lists and objects in each other; ours have 5
+MAX_FILE_BYTES = 2**31 - 1  # the limit of protobuf, and so of ONNX without external data
+MAX_DEPTH = 32  # of nested lists and objects; ours have 5
 
 
 class DocumentError(ValueError):
-    """What is wrong in a model.json, with the field, its value and what it must be."""
+    """Invalid model.json. The message has the field, its value and what it must be."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class StyleSpec:
-    layers: int  # L: a picture has one w a layer
+    layers: int  # L: an image has one w for each layer
     w_size: int  # W
     coarse: tuple[int, ...]  # coarse, middle and fine together are all layers, in order
     middle: tuple[int, ...]
@@ -49,10 +49,10 @@ class StyleSpec:
 
 @dataclass(frozen=True)
 class DirectionSpec:
-    """A semantic direction in w: its vector is in directions.npz."""
+    """Semantic direction in w. Its vector is in directions.npz."""
 
     name: str
-    layers: tuple[int, ...]  # that it acts on unless an edit says others
+    layers: tuple[int, ...]  # default layers of an edit
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,27 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class Specification:
-    """The part of a model.json that serving rests on."""
+    """Part of a model.json that serving uses."""
 
     id: str
     name: str
     family: str  # one of GRAPHS
     image: ImageSpec
     latent_size: int
-    latents: Source  # how an address becomes a latent
+    latents: Source  # method that converts an address to a latent
     classes: tuple[str, ...] | None  # of a conditional model
     style: StyleSpec | None  # of a style model
     directions: tuple[DirectionSpec, ...]  # of a style model
-    files: dict[str, FileSpec]  # exactly those of GRAPHS, and directions.npz where there are directions
+    files: dict[str, FileSpec]  # the files of GRAPHS, and directions.npz if there are directions
 
 
 def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
-    """The document as it stands and what it specifies. Raises DocumentError. Unknown fields are left alone."""
+    """Return the document and its specification. Raises DocumentError. Unknown fields are ignored."""
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_reject_constant)
         if _depth(document) > MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other")
-        # It is shown to clients as it stands, so it may hold nothing that Python reads and no reply can say.
+            raise ValueError(f"lists and objects are nested more than {MAX_DEPTH} levels deep")
+        # The API returns the document, so it must not hold values that Python reads but JSON cannot represent.
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"it is not valid JSON: {error}.") from None
@@ -92,7 +92,7 @@ def parse(text: bytes) -> tuple[dict[str, Any], Specification]:
     return document, _specification(_Fields(document))
 
 
-def _refuse_constant(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
@@ -143,7 +143,7 @@ def _classes(fields: "_Fields", family: str) -> tuple[str, ...] | None:
     if family in STYLED and fields.values.get("classes", ()) is None:
         return None
     if family not in ("cgan", *STYLED):
-        return fields.get("classes", lambda v: v is None, "null, for the graph takes no label")
+        return fields.get("classes", lambda v: v is None, "null, because the graph takes no label")
 
     def distinct_names(value: Any) -> bool:
         names = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
@@ -154,7 +154,7 @@ def _classes(fields: "_Fields", family: str) -> tuple[str, ...] | None:
 
 def _style(fields: "_Fields", *, styled: bool) -> StyleSpec | None:
     if not styled:
-        return fields.get("style", lambda v: v is None, "null, for the family has no styles")
+        return fields.get("style", lambda v: v is None, "null, because the family has no styles")
     style = fields.object("style")
     layers = style.integer("layers", 1, 64)
     groups = [style.integers(name) for name in ("coarse", "middle", "fine")]
@@ -168,7 +168,7 @@ def _directions(fields: "_Fields", style: StyleSpec | None) -> tuple[DirectionSp
         return ()
     items = fields.objects("directions")
     if items and style is None:
-        raise DocumentError("`directions` must be left out, for the family has no styles.")
+        raise DocumentError("`directions` must be left out, because the family has no styles.")
     if len(items) > MAX_DIRECTIONS:
         raise DocumentError(f"`directions` has {len(items)} entries; at most {MAX_DIRECTIONS} are allowed.")
     found = []
@@ -195,7 +195,7 @@ def _files(fields: "_Fields", names: tuple[str, ...]) -> dict[str, FileSpec]:
 
 
 class _Fields:
-    """Typed access to a JSON object; every complaint carries the path of the field."""
+    """Typed access to a JSON object. Every error has the path of the field."""
 
     def __init__(self, values: dict[str, Any], path: str = ""):
         self.values = values
@@ -222,7 +222,7 @@ class _Fields:
         return self.get(name, lambda v: type(v) in (int, float) and abs(v) <= sys.float_info.max, "a number")
 
     def text(self, name: str) -> str:
-        return self.get(name, lambda v: isinstance(v, str) and v != "", "a text that is not empty")
+        return self.get(name, lambda v: isinstance(v, str) and v != "", "a non-empty string")
 
     def matching(self, name: str, pattern: str, expected: str) -> str:
         return self.get(name, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, expected)

@@ -1,15 +1,15 @@
-"""Looks into the bytes of an ONNX file for what no model may have, without the onnx package.
+"""Check the bytes of an ONNX file for content that no model may have, without the onnx package.
 
-ONNX Runtime 1.31, given a model as bytes, reads a tensor marked as external from the working directory: bytes that no
-sha256 covers. So such a model is refused before ONNX Runtime sees it.
+ONNX Runtime 1.31, given a model as bytes, reads a tensor marked as external from the working directory. No sha256
+covers these bytes, so such a model is rejected before ONNX Runtime loads it.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-# Where tensors can be in an ONNX model: for each message of onnx.proto, the fields to descend into. All fields
-# that lead to a TensorProto are here, functions and subgraphs of If, Loop and Scan included.
+# For each message of onnx.proto, the fields that can contain tensors, including functions and the subgraphs of If, Loop
+# and Scan.
 _CHILDREN = {
     "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
     "TrainingInfo": {1: "Graph", 2: "Graph"},
@@ -31,7 +31,7 @@ _FLOAT_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 16: "<u2"}  # by data_type; 16 i
 
 
 def has_external_data(model: bytes) -> bool:
-    """Whether any tensor of an ONNX model keeps its data in another file. Raises ValueError where it is no protobuf."""
+    """Return True if a tensor has its data in another file. Raises ValueError for invalid protobuf."""
     return any(
         number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)
         for kind, message in _messages(memoryview(model), "Model", 0)
@@ -41,7 +41,7 @@ def has_external_data(model: bytes) -> bool:
 
 
 def operators(model: bytes) -> set[str]:
-    """The names of all operators of an ONNX model. Raises ValueError where it is no protobuf."""
+    """Return the names of all operators of an ONNX model. Raises ValueError for invalid protobuf."""
     return {
         bytes(value).decode(errors="replace")
         for kind, message in _messages(memoryview(model), "Model", 0)
@@ -52,16 +52,16 @@ def operators(model: bytes) -> set[str]:
 
 
 def non_finite_weights(model: bytes) -> list[str]:
-    """The names of tensors with NaN or infinity. Raises ValueError where it is no protobuf.
+    """Return the names of tensors with NaN or infinity. Raises ValueError for invalid protobuf.
 
-    A single infinity is no weight but the bound of a Clip, and is not among them.
+    A scalar infinity is the bound of a Clip, not a weight, and is ignored.
     """
     tensors = (message for kind, message in _messages(memoryview(model), "Model", 0) if kind == "Tensor")
     return [name or "a constant" for name, values in map(_floats, tensors) if not _is_finite(values)]
 
 
 def _floats(tensor: memoryview) -> tuple[str, np.ndarray]:
-    """The name of a tensor and its numbers, of which one of an integer type has none here."""
+    """Return the name of a tensor and its floating-point values; integer tensors give an empty array."""
     name, dtype, parts = "", "", list[tuple[str, memoryview]]()
     for number, value in _fields(tensor):
         if number == _DATA_TYPE and isinstance(value, int):
@@ -74,7 +74,7 @@ def _floats(tensor: memoryview) -> tuple[str, np.ndarray]:
     try:
         values = [np.frombuffer(value, own or dtype) for own, value in parts if own or dtype]
     except ValueError:
-        raise ValueError("has a tensor that is cut short") from None
+        raise ValueError("has a truncated tensor") from None
     if dtype == "<u2":  # the upper half of a float32
         values = [
             (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part for part in values
@@ -86,11 +86,11 @@ def _is_finite(values: np.ndarray) -> bool:
     if values.size <= 1:
         return not np.isnan(values).any()
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())  # a sum may overflow, and is faster
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())  # the sum is faster but may overflow
 
 
 def _messages(message: memoryview, kind: str, depth: int) -> Iterator[tuple[str, memoryview]]:
-    """A message and all below it that can hold a tensor or an operator, with their kinds."""
+    """Yield a message and all nested messages that can hold a tensor or an operator, with their kinds."""
     if depth > _MAX_DEPTH:
         raise ValueError("is nested too deeply")
     yield kind, message
@@ -101,7 +101,7 @@ def _messages(message: memoryview, kind: str, depth: int) -> Iterator[tuple[str,
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message: its number, and an integer for a varint or the bytes of anything else."""
+    """Yield the fields of a protobuf message: the number, and an integer for a varint or else the bytes."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
@@ -118,7 +118,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             value = message[position : position + size]
             position += size
             if position > len(message):
-                raise ValueError("is cut short")
+                raise ValueError("is truncated")
         yield tag >> 3, value
 
 
@@ -126,7 +126,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position == len(message):
-            raise ValueError("is cut short")
+            raise ValueError("is truncated")
         byte = message[position]
         position += 1
         value |= (byte & 127) << shift

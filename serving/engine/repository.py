@@ -1,6 +1,6 @@
-"""The model repository: `models/<id>/model.json` and the ONNX files beside it -> Model, verified.
+"""Model repository: load and verify `models/<id>/model.json` and the ONNX files beside it.
 
-A model whose files are not what its `model.json` says is never served: ModelError says which, and why.
+A model whose files do not match its `model.json` is never served; ModelError names the model and the reason.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from serving.engine.directions import parse_directions
 from serving.engine.latents import Address, Source, latents
 from serving.engine.model_json import DIRECTIONS, DirectionSpec, DocumentError, FileSpec, ImageSpec, StyleSpec, parse
 
-MAX_DOCUMENT_BYTES = 1 << 20  # a model.json is some kilobytes; what is larger is something else
+MAX_DOCUMENT_BYTES = 1 << 20  # a model.json has a few kilobytes
 
 
 class ModelError(Exception):
-    """A model, or the repository, that cannot be served; the message names the folder and says why."""
+    """A model or the repository cannot be served. The message has the folder and the reason."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a model.json says, once its files were found to agree with it."""
+    """Content of a model.json whose files are verified."""
 
     folder: Path
     id: str
@@ -36,45 +36,45 @@ class Model:
     latent_source: Source
     classes: tuple[str, ...] | None  # of a conditional model
     style: StyleSpec | None  # of a style model
-    sha256: str  # of all its files and `latent_source`: where it is the same, an address means the same image
+    sha256: str  # of all its files and `latent_source`: the same hash means the same image for an address
     files: dict[str, FileSpec]
-    document: dict[str, Any]  # model.json as it stands
+    document: dict[str, Any]  # the parsed model.json
     directions: dict[str, DirectionSpec] = field(default_factory=dict)  # of a style model, by name ...
     vectors: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # ... and their vectors (W,) float32
 
     def latents(self, addresses: Sequence[Address] | np.ndarray) -> np.ndarray:
-        """The latents (N, Z) float32 of addresses, or of rows of seed and index (N, 2) uint64."""
+        """Return the latents (N, Z) float32 of addresses, or of seeds and indices (N, 2) uint64."""
         return latents(addresses, self.latent_size, self.latent_source)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of its files, verified: what was hashed is what the caller holds. Raises ModelError."""
+        """Return the verified bytes of one file; these are the bytes that were hashed. Raises ModelError."""
         return _read_verified(self.folder, name, self.files[name])
 
 
 def load_repository(folder: str | Path) -> dict[str, Model]:
-    """Every model under `folder`, by id, sorted. Raises ModelError where one is unfit or there is none."""
+    """Return all models in `folder` by id, sorted. Raises ModelError if one is invalid or there is none."""
     root = Path(folder)
     try:
         paths = sorted(root.iterdir())
     except OSError as error:
-        raise ModelError(f"{root}: is not a folder of models: {error.strerror}.") from None
+        raise ModelError(f"{root}: cannot be read as a model repository: {error.strerror}.") from None
     models = {}
     for path in paths:
         if path.name.startswith(".") or not path.is_dir():
             continue
         if not _inside(path, root):
-            raise ModelError(f"{path}: is a link that leads out of the repository {root}.")
+            raise ModelError(f"{path}: is a link to a folder outside the repository {root}.")
         model = load_model(path)
         if model.id != path.name:
             raise ModelError(f"{path}: `id` (={model.id}) in `model.json` must be the folder's name.")
         models[model.id] = model
     if not models:
-        raise ModelError(f"{root}: holds no model; a model is a folder with a `model.json` and its ONNX files.")
+        raise ModelError(f"{root}: contains no model; a model is a folder with a `model.json` and its ONNX files.")
     return models
 
 
 def load_model(folder: str | Path) -> Model:
-    """Reads one model and verifies the size and sha256 of every file it names. Raises ModelError."""
+    """Load one model and verify the size and sha256 of every file it names. Raises ModelError."""
     folder = Path(folder)
     try:
         document, spec = parse(_read(folder, "model.json", MAX_DOCUMENT_BYTES))
@@ -116,23 +116,23 @@ def _combined_sha256(files: dict[str, FileSpec], source: Source) -> str:
 def _read_verified(folder: Path, name: str, file: FileSpec) -> bytes:
     data = _read(folder, name, file.size)
     if len(data) < file.size:
-        raise ModelError(f"{folder}: `{name}` has {len(data)} bytes, where `model.json` says {file.size}.")
+        raise ModelError(f"{folder}: `{name}` has {len(data)} bytes; `model.json` requires {file.size}.")
     found = hashlib.sha256(data).hexdigest()
     if found != file.sha256:
-        raise ModelError(f"{folder}: `{name}` has sha256 {found}, where `model.json` says {file.sha256}.")
+        raise ModelError(f"{folder}: `{name}` has sha256 {found}; `model.json` requires {file.sha256}.")
     return data
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    """Whether `path`, links followed, lies in `folder`."""
+    """Return True if `path` is in `folder` after links are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
-    """The bytes of a regular file that lies, links followed, in the model's folder; never more than `limit`."""
+    """Return the bytes of a regular file in the model's folder, links resolved; at most `limit`."""
     path = folder / name
     if not _inside(path, folder):
-        raise ModelError(f"{folder}: `{name}` is a link that leads out of the model's folder.")
+        raise ModelError(f"{folder}: `{name}` is a link to a file outside the model's folder.")
     try:
         if not path.is_file():
             raise ModelError(f"{folder}: has no file `{name}`.")

@@ -1,11 +1,11 @@
-"""ONNX Runtime sessions: latents in, uint8 pictures out. One place for CPU and CUDA.
+"""ONNX Runtime sessions for CPU and CUDA: latents in, uint8 images out.
 
-On the CPU the bytes of a picture do not depend on the batch it was in or on the number of threads: a session computes
-on one thread, and several threads take different pictures. Measured with ONNX Runtime 1.31 on an AMD EPYC (AVX-512):
-on its own threads, the 1x1 -> 4x4 transposed convolution that begins a DCGAN gives other bits at 3, 5, 6, 7 or 8 of
-them than at 1, because they cut its matrix product at other places. On one thread DCGAN, cGAN, MLP and mapping graphs
+On the CPU the bytes of an image do not depend on its batch or on the number of threads: each session run uses one
+thread, and different threads compute different images. Measured with ONNX Runtime 1.31 on an AMD EPYC (AVX-512): with
+3, 5, 6, 7 or 8 intra-op threads, the first layer of a DCGAN (1x1 -> 4x4 transposed convolution) gives other bits than
+with 1 thread, because the matrix product is split at other places. On one thread DCGAN, cGAN, MLP and mapping graphs
 gave identical bits at 15 batch sizes from 1 to 128, and a synthesis graph at 12 from 1 to 32, so a batch of 1 needs no
-padding. A batch gained nothing: one thread of a busy machine made 3039 DCGAN pictures a second at 1 and 2989 at 64.
+padding. Batching did not increase throughput: 3039 images/s at batch 1 vs 2989 at 64 (DCGAN, one thread).
 """
 
 import ctypes
@@ -30,25 +30,25 @@ logger = logging.getLogger(__name__)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MAX_BATCH = {CPU: 16, CUDA: 64}  # images in one run of a graph ...
-MAX_PIXELS = {CPU: 2**18, CUDA: 2**22}  # ... and their pixels: both bound its memory
-BATCHES = {CPU: (1, 3), CUDA: (1, 2, 4, 8, 16, 32, 64)}  # tried at the start; on CUDA there are no others
+MAX_PIXELS = {CPU: 2**18, CUDA: 2**22}  # ... and their pixels; both limit memory
+BATCHES = {CPU: (1, 3), CUDA: (1, 2, 4, 8, 16, 32, 64)}  # tested at start-up; CUDA uses no others
 RANDOM = {
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"
 }  # fmt: skip
-MAYBE_RANDOM = {"BatchNormalization", "Dropout"}  # where they are in training mode
+MAYBE_RANDOM = {"BatchNormalization", "Dropout"}  # if they are in training mode
 DEVICE = {CPU: "cpu", CUDA: "cuda"}
 CUDA_OPTIONS = {
-    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive one costs 0.6 s at each new batch size
-    "use_tf32": "0",  # it would keep 10 bits of 23
-    "arena_extend_strategy": "kSameAsRequested",  # not twice what is needed
+    "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search costs 0.6 s at each new batch size
+    "use_tf32": "0",  # TF32 keeps 10 of 23 mantissa bits
+    "arena_extend_strategy": "kSameAsRequested",  # the default may allocate twice the needed memory
 }
 
 
 class Runtime:
-    """A model, loaded and proved by a real inference. Its methods may be called from several threads at once.
+    """Loaded model, verified by a real inference. Its methods are thread-safe.
 
-    Raises ModelError where the graphs are not what model.json says. `threads`: how many pictures are computed at a
-    time on the CPU; the affinity mask and cgroup quota unless given.
+    Raises ModelError if the graphs do not match model.json. `threads`: number of images computed at a time on the CPU;
+    default: the CPU cores of the affinity mask and cgroup quota.
     """
 
     def __init__(self, model: Model, *, threads: int | None = None):
@@ -61,25 +61,25 @@ class Runtime:
         except Exception as error:
             if self.provider == CPU:
                 raise
-            logger.warning("%s: CUDA does not work, so the CPU is used: %s", model.id, _first_line(error))
+            logger.warning("%s: CUDA failed, using the CPU: %s", model.id, _first_line(error))
             self.provider = CPU
             self._load()
         logger.info("%s: ready on %s, %d threads", model.id, self.provider, self.threads)
 
     @property
     def concurrency(self) -> int:
-        """How many calls of `compute` are worth having at a time."""
+        """Number of concurrent calls of `compute` that increase throughput."""
         return self.threads if self.provider == CPU else 1
 
     @property
     def max_batch(self) -> int:
-        """The most images of one `compute`, a power of two."""
+        """Maximum number of images of one `compute` call, a power of two."""
         pixels = self.model.image.height * self.model.image.width
         fitting = max(1, MAX_PIXELS[self.provider] // pixels)
         return min(MAX_BATCH[self.provider], 1 << fitting.bit_length() - 1)
 
     def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """`synthesize` for at most `max_batch` rows, on the calling thread alone."""
+        """Compute at most `max_batch` rows on the calling thread; otherwise as `synthesize`."""
         n = len(next(iter(inputs.values())))
         inputs = self.with_latents(inputs)
         if self.provider == CUDA:
@@ -88,21 +88,21 @@ class Runtime:
         return np.ascontiguousarray(images[:n].transpose(0, 2, 3, 1))  # (N, H, W, C)
 
     def with_latents(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The same rows with "z" in the place of "address"."""
+        """Return the rows with "address" replaced by "z"."""
         if "address" not in inputs:
             return inputs
         others = {name: values for name, values in inputs.items() if name != "address"}
         return {"z": self.model.latents(inputs["address"]), **others}
 
     def synthesize(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Rows, N at least 1 -> pictures (N, H, W, C) uint8.
+        """Return the images (N, H, W, C) uint8 of N rows, N at least 1.
 
         "address" (N, 2) uint64, seed and index, or "z" (N, Z) float32; with it "label" (N,) int64 for a conditional
         model, and for a style model "psi" (N, L) float32 and optionally "edit" (N, L, W) float32, which is added to w.
         Or, for a style model, "w" (N, L, W) float32 alone.
         """
         n, spec = len(next(iter(inputs.values()))), self.model.image
-        pictures = np.empty((n, spec.height, spec.width, spec.channels), np.uint8)
+        images = np.empty((n, spec.height, spec.width, spec.channels), np.uint8)
         todo = deque(_pieces(n, self.concurrency, self.max_batch))
 
         def work() -> None:
@@ -111,18 +111,18 @@ class Runtime:
                     piece = todo.popleft()  # atomic
                 except IndexError:
                     return
-                pictures[piece] = self.compute({name: values[piece] for name, values in inputs.items()})
+                images[piece] = self.compute({name: values[piece] for name, values in inputs.items()})
 
         others = [self._pool.submit(work) for _ in range(min(self.concurrency, len(todo)) - 1)]
-        work()  # the calling thread is a worker too, so a single picture meets no pool
+        work()  # the calling thread works too, so a single image does not use the pool
         for other in others:
             other.result()
-        return pictures
+        return images
 
     def map(self, z: np.ndarray, psi: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-        """Style models: latents z (N, Z) and truncation psi (N, L), both float32 -> w (N, L, W) float32.
+        """Map latents z (N, Z) with truncation psi (N, L), both float32, to w (N, L, W) float32. For style models.
 
-        label (N,) int64: of a conditional one.
+        label (N,) int64: class indices, for a conditional model.
         """
         rows, parts = {"z": z, "psi": psi} | ({} if label is None else {"label": label}), []
         for piece in _pieces(len(z), 1, self.max_batch):
@@ -135,10 +135,10 @@ class Runtime:
     def generate(
         self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None, psi: np.ndarray | None = None
     ) -> np.ndarray:
-        """All graphs: latents z (N, Z) float32 -> pictures (N, H, W, C) uint8, for any N.
+        """Return the images (N, H, W, C) uint8 of latents z (N, Z) float32, for any N.
 
-        labels (N,): class indices; conditional models need them and others have none. psi (L,) or (N, L) float32:
-        truncation strengths of a style model, 1 unless given. Raises ValueError where the model takes no such thing.
+        labels (N,): class indices, required for conditional models only. psi (L,) or (N, L) float32: truncation
+        strengths of a style model, default 1. Raises ValueError if labels or psi do not fit the model.
         """
         if (labels is None) != (self.model.classes is None):
             raise ValueError(f"{self.model.id}: `labels` must be given for a conditional model, and only for one.")
@@ -151,7 +151,7 @@ class Runtime:
         return self.synthesize(rows)
 
     def _load(self) -> None:
-        """Opens the sessions, and proves them by real inferences: at several batch sizes, the smallest twice."""
+        """Open the sessions and verify them by inference at several batch sizes, the smallest twice."""
         self._operators: set[str] = set()
         self._sessions = {name: self._open(name) for name in GRAPHS[self.model.family]}
         smallest, *others = [n for n in BATCHES[self.provider] if n <= self.max_batch]
@@ -160,14 +160,14 @@ class Runtime:
         for n, what, tolerance in [*repeats, *((n, "two batches with one input", 1) for n in others)]:
             began = time.perf_counter()
             found = self._probe(n)
-            self.seconds_per_image = (time.perf_counter() - began) / n  # of one thread; the last batch counts
+            self.seconds_per_image = (time.perf_counter() - began) / n  # of one thread; the last batch size is kept
             self._compare(first, found, what, tolerance=tolerance)
         name, images = list(found.items())[-1]
         if all(image.min() == image.max() for image in images):
-            raise graph_error(self.model, name, f"gives images of one constant value ({images[0].min()}).")
+            raise graph_error(self.model, name, f"gives constant images (all pixels are {images[0].min()}).")
 
     def _probe(self, n: int) -> dict[str, np.ndarray]:
-        """The results of the graphs in order, for n rows of which every other one is the first. Raises ModelError."""
+        """Run the graphs in order on n rows that alternate between two addresses. Raises ModelError."""
         rows = np.arange(n) % 2
         addresses = np.stack([np.zeros(n, np.uint64), rows.astype(np.uint64)], axis=1)
         known = {"z": self.model.latents(addresses), "label": np.zeros(n, np.int64)}
@@ -182,45 +182,47 @@ class Runtime:
                 raise graph_error(self.model, name, f"fails at batch {n}: {_first_line(error)}") from error
             right = (n, *expected.result.shape)
             if result.shape != right:
-                raise graph_error(self.model, name, f"gives `{expected.output}` as {result.shape} and not as {right}.")
+                raise graph_error(self.model, name, f"gives `{expected.output}` as {result.shape}; it must be {right}.")
             if result.dtype != np.uint8 and not np.isfinite(result).all():
-                raise graph_error(self.model, name, f"gives `{expected.output}` with values that are NaN or infinite.")
+                raise graph_error(self.model, name, f"gives `{expected.output}` with non-finite values.")
             known[expected.output] = found[name] = result
         return found
 
     def _compare(
         self, first: dict[str, np.ndarray], second: dict[str, np.ndarray], what: str, *, tolerance: int
     ) -> None:
-        """Raises ModelError where a graph gives the same input other results. `tolerance`: levels of 255."""
+        """Raise ModelError if a graph gives different results for the same input. `tolerance`: levels of 255."""
         for name, results in first.items():
             right, found = results[0].astype(np.float32), second[name][::2].astype(np.float32)
             limit = tolerance if results.dtype == np.uint8 else tolerance * 1e-3 * max(1.0, float(np.abs(right).max()))
             if np.abs(found - right).max() > limit:
                 having = ", ".join(sorted(self._operators & MAYBE_RANDOM))
-                reason = f"gives {what} different results{having and f'; it has {having}'}."
-                raise graph_error(self.model, name, f"{reason} One address must be one image.")
+                reason = f"gives {what} different results{having and f'; it contains {having}'}."
+                raise graph_error(self.model, name, f"{reason} One address must give one image.")
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
-        data = self.model.read(name)  # the very bytes that were hashed: a file can change between two readings
+        data = self.model.read(name)  # the bytes that were hashed; a second read could give others
         try:
             external, found, broken = has_external_data(data), operators(data), non_finite_weights(data)
         except ValueError as error:
             raise graph_error(self.model, name, f"is not an ONNX model: it {error}.") from None
         if external:
-            raise graph_error(self.model, name, "keeps weights in another file, which no sha256 covers.")
+            raise graph_error(
+                self.model, name, "has weights in an external file, which no sha256 covers. Export it as one file."
+            )
         if random := ", ".join(sorted(found & RANDOM)):
-            reason = f"has the random operator {random}: one address must be one image. Export it with constant noise."
+            reason = f"contains the random operator {random}; export it with constant noise."
             raise graph_error(self.model, name, reason)
         if broken:
-            reason = f"has weights that are NaN or infinite: {', '.join(broken[:3])}{', ...' if broken[3:] else ''}."
+            reason = f"has non-finite weights: {', '.join(broken[:3])}{', ...' if broken[3:] else ''}."
             raise graph_error(self.model, name, reason)
         self._operators |= found
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        if self.max_batch == 1:  # at 1024 px, 0.8 GB less per thread, given back afterwards, for 12 % more time
+        if self.max_batch == 1:  # at 1024 px: 0.8 GB less memory per thread between runs, 12 % more time
             options.enable_cpu_mem_arena = False
-        options.log_severity_level = 4  # fatal only: an error is raised, and so said once
+        options.log_severity_level = 4  # fatal only: errors are raised as exceptions
         cuda = [(CUDA, CUDA_OPTIONS)] if self.provider == CUDA else []
         try:
             session = onnxruntime.InferenceSession(data, options, providers=[*cuda, CPU])
@@ -235,8 +237,7 @@ class Runtime:
         return cast(np.ndarray, self._sessions[name].run(None, inputs)[0])  # each graph has one output
 
     def _from_latents(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """A style model's two graphs. What goes from one to the other stays where it is: on a GPU, or in ONNX Runtime's
-        own memory."""
+        """Run both graphs of a style model. w stays on the GPU or in ONNX Runtime's memory, unless an edit is added."""
         mapping, synthesis = self._sessions["mapping.onnx"], self._sessions["synthesis.onnx"]
         first = mapping.io_binding()
         for name, values in inputs.items():
@@ -256,14 +257,14 @@ class Runtime:
 
 
 def _pieces(n: int, workers: int, most: int) -> list[slice]:
-    """0 to n in slices of nearly equal length, at most `most`, and where n allows as many for each worker."""
+    """Split 0 to n into slices of nearly equal length, at most `most`; if possible, the same number for each worker."""
     rounds = -(-n // (workers * most))
     count = min(n, rounds * workers)
     return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 
 def _pad_to_power_of_two(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Repeats the last row: CUDA chooses its algorithms anew at each batch size, so let there be few."""
+    """Repeat the last row. CUDA selects algorithms for each batch size, so few sizes are used."""
     n = len(next(iter(rows.values())))
     padding = (1 << (n - 1).bit_length()) - n
     return {name: np.concatenate([array, np.repeat(array[-1:], padding, axis=0)]) for name, array in rows.items()}
@@ -275,7 +276,7 @@ def _first_line(error: Exception) -> str:
 
 @cache
 def _cuda_present() -> bool:
-    """Whether ONNX Runtime has CUDA built in and the machine its driver; without one, asking logs errors in vain."""
+    """Return True if ONNX Runtime includes CUDA and the driver is installed. Otherwise CUDA would only log errors."""
     if CUDA not in onnxruntime.get_available_providers():
         return False
     try:

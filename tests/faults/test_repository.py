@@ -185,9 +185,9 @@ def pipe(folder: Path) -> None:
         (other_latent, "`generator.onnx` has `z` as tensor(float) ['N', 8] where"),
         (no_onnx, "`generator.onnx` is not an ONNX model"),
         (pipe, "has no file `generator.onnx`"),
-        (random_operator, "`generator.onnx` has the random operator RandomNormalLike"),
-        (nan_weight, "`generator.onnx` has weights that are NaN or infinite: weight_"),
-        (constant_image, "`generator.onnx` gives images of one constant value (128)"),
+        (random_operator, "`generator.onnx` contains the random operator RandomNormalLike"),
+        (nan_weight, "`generator.onnx` has non-finite weights: weight_"),
+        (constant_image, "`generator.onnx` gives constant images (all pixels are 128)"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -198,11 +198,11 @@ def test_a_model_that_is_not_what_it_says(models: Path, damage: Callable[[Path],
 
 
 def test_a_repository_that_is_empty_or_none(tmp_path: Path):
-    assert f"{tmp_path}: holds no model" in start(tmp_path)
+    assert f"{tmp_path}: contains no model" in start(tmp_path)
     (tmp_path / "file").touch()
-    assert f"{tmp_path / 'file'}: is not a folder of models" in start(tmp_path / "file")
+    assert f"{tmp_path / 'file'}: cannot be read as a model repository" in start(tmp_path / "file")
     (tmp_path / "circle").symlink_to("circle")
-    assert f"{tmp_path / 'circle'}: is not a folder of models" in start(tmp_path / "circle")
+    assert f"{tmp_path / 'circle'}: cannot be read as a model repository" in start(tmp_path / "circle")
 
 
 def test_a_file_that_may_not_be_read(models: Path, namespaces: None):

@@ -75,7 +75,7 @@ def test_a_key_file_is_read_or_rejected_and_never_lets_all_in(keys_file: Path, c
     keys_file.write_text("0" * 64)
     keys = Keys(keys_file)
     keys_file.write_bytes(content)
-    assert keys.name("Bearer nobody") is None
+    assert keys.name("Bearer unknown") is None
 
 
 STYLE = {"layers": 6, "w_size": 12, "coarse": [0, 1], "middle": [2, 3], "fine": [4, 5]}
@@ -125,7 +125,7 @@ def held_to_its_promise(text: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_a_model_json_with_other_values_is_read_or_refused(data: st.DataObject):
+def test_a_model_json_with_other_values_is_read_or_rejected(data: st.DataObject):
     document = copy.deepcopy(data.draw(st.sampled_from([MODEL, CGAN])))
     for _ in range(data.draw(st.integers(1, 3))):
         container, key = data.draw(st.sampled_from(places(document)))
@@ -146,7 +146,7 @@ def test_the_model_jsons_above_are_taken_as_they_are():
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_damaged_model_json_is_read_or_refused(data: st.DataObject):
+def test_a_damaged_model_json_is_read_or_rejected(data: st.DataObject):
     text = json.dumps(MODEL).encode(data.draw(st.sampled_from(["utf-8", "utf-16", "utf-32"])))
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)) | st.just(start))
@@ -157,7 +157,7 @@ def test_a_damaged_model_json_is_read_or_refused(data: st.DataObject):
     "number", ["1e999", "-1e999", "NaN", "1" * 5000, "1" * 400, '"\\ud800"', "[" * 5000 + "]" * 5000]
 )
 @pytest.mark.parametrize("field", ["value", "unknown", "name"])
-def test_a_value_that_no_reply_could_hold_is_refused(number: str, field: str):
+def test_a_value_that_no_reply_could_hold_is_rejected(number: str, field: str):
     held_to_its_promise(json.dumps(MODEL).replace('"value": 4.5', f'"{field}": {number}').encode())
     held_to_its_promise(json.dumps(MODEL).replace('"name": "A model"', f'"name": {number}').encode())
 

@@ -122,7 +122,7 @@ def test_a_body_is_accepted_as_sent_or_rejected_with_pointers(model: type[Body],
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 @example(None)
-def test_bytes_that_are_no_body_are_refused(data: st.DataObject | None):
+def test_bytes_that_are_no_body_are_rejected(data: st.DataObject | None):
     """A body with bytes taken out, put in or changed, in several encodings, or no body at all."""
     if data is None:
         damaged = b'{"model": "\xed\xa0\x80"}'
@@ -161,7 +161,7 @@ def test_depth_is_bounded(opening: str, depth: int, closed: bool):
     st.sampled_from(["", "-", "+", "0x"]),
     st.text(".eE+-0", max_size=4),
 )
-def test_numbers_of_any_length_are_numbers_or_refused(digits: str, sign: str, rest: str):
+def test_numbers_of_any_length_are_numbers_or_rejected(digits: str, sign: str, rest: str):
     for name in ("seed", "truncation", "labels"):
         try:
             parse_json(SampleBody, f'{{"{name}": {sign}{digits}{rest}}}'.encode())
@@ -184,10 +184,10 @@ class Planned:
 @pytest.mark.parametrize("model", BODIES, ids=lambda model: model.route)
 @settings(max_examples=80, deadline=None)
 @given(st.data())
-def test_what_a_body_asks_of_a_model_is_planned_or_refused(
+def test_what_a_body_asks_of_a_model_is_planned_or_rejected(
     runtimes: list[Runtime], model: type[Body], data: st.DataObject
 ):
-    """Seeds, addresses, labels and styles: a plan of as many pictures as were asked for, or what is wrong with them."""
+    """Seeds, addresses, labels and styles give a plan with the requested number of images, or an error."""
     known = edges if model is StyleMixBody else fitting
     needed = {name: known[name] for name, field in model.model_fields.items() if field.is_required()}
     optional = {name: known[name] for name in model.model_fields if name in known and name not in needed}
@@ -219,7 +219,7 @@ url_texts = st.text() | integers.map(str) | labels.map(str)
 @given(st.lists(st.tuples(st.sampled_from([*ImageQuery.model_fields]) | st.text(), url_texts)))
 @example([("", "1")])
 @example([("a/b", "1"), ("a/b", "2")])
-def test_a_url_is_an_address_or_refused(pairs: list[tuple[str, str]]):
+def test_a_url_is_an_address_or_rejected(pairs: list[tuple[str, str]]):
     try:
         query = parse_query(ImageQuery, pairs)
     except Problem as problem:
@@ -292,7 +292,7 @@ def test_the_format_is_one_that_the_header_prefers(asked: Sequence[tuple[str, fl
 
 
 async def nothing() -> Message:
-    raise AssertionError("nobody listens to the client here")
+    raise AssertionError("unexpected read from the client")
 
 
 def context(headers: dict[str, str]) -> RequestContext:
@@ -303,7 +303,7 @@ def context(headers: dict[str, str]) -> RequestContext:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(LATIN) | st.text("0123456789.eE+-_ ") | st.floats().map(str))
-def test_a_timeout_is_one_that_can_be_kept_or_refused(asked: str):
+def test_a_timeout_is_one_that_can_be_kept_or_rejected(asked: str):
     request = context({"x-request-timeout": asked})
     try:
         request.set_deadline(30)

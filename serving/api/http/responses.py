@@ -28,7 +28,7 @@ STILLS = (PNG, JPEG, WEBP, ZIP, NPY, JSON)  # the first is the default
 ANIMATIONS = (*STILLS, GIF)
 EXTENSIONS = {"png": PNG, "jpg": JPEG, "webp": WEBP}  # of an image's URL
 PIECES = {media_type for media_type, format in FORMATS.items() if format in encoding.PIECES}
-ONE_IMAGE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_PICTURE}
+ONE_IMAGE = {media_type for media_type, format in FORMATS.items() if format in encoding.ONE_IMAGE}
 
 MAX_PIXEL_BYTES = 2**26
 """Limit for all images of a reply, enlarged and not yet encoded: 256 digits at scale 16 are below it."""

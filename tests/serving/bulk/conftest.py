@@ -45,10 +45,10 @@ def generate(command: Command) -> Run:
 
 @pytest.fixture
 def expected(repository_folder: Path) -> Callable[..., np.ndarray]:
-    """The pictures of addresses, straight from the engine."""
+    """Return a function that generates the images of addresses with the engine."""
 
-    def pictures(id: str, **request: Any) -> np.ndarray:
+    def synthesize(id: str, **request: Any) -> np.ndarray:
         runtime = Runtime(load_model(repository_folder / id), threads=1)
         return runtime.synthesize(generation.sample(runtime, **request).inputs)
 
-    return pictures
+    return synthesize

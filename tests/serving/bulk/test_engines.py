@@ -57,7 +57,7 @@ def test_parts_made_anywhere_in_any_order_are_the_whole(generate: Any, tmp_path:
     generate(*job("webdataset"), "--out", whole)
     for part in ("2/3", "0/3"):
         said = generate(*job("webdataset"), "--out", parts, "--part", part)
-        assert "other parts are still to come" in said.stdout and not (parts / "manifest.json").exists()
+        assert "other parts are not complete yet" in said.stdout and not (parts / "manifest.json").exists()
     generate(*job("webdataset"), "--out", parts, "--part", "1/3")
     assert contents(whole) == contents(parts)
 
@@ -153,8 +153,8 @@ def asked(server: Server) -> Job:
     return plan(sources.subject_of_servers([server.url], "tiny-dcgan"), n=2560, seed=7)
 
 
-def pictures(job: Job, source: Source) -> np.ndarray:
-    return np.concatenate([batch.pictures for batch in source.batches(job, job.shard(0))])
+def read_images(job: Job, source: Source) -> np.ndarray:
+    return np.concatenate([batch.images for batch in source.batches(job, job.shard(0))])
 
 
 @pytest.fixture
@@ -184,8 +184,10 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(
     asked: Job, asking: Any, repository_folder: Path, second: Any, impatient: None
 ):
     second.faults = [Fault("reset", 0)] * 40
-    found = pictures(asked, asking(second.url))
-    assert not second.faults and np.array_equal(found, pictures(asked, LocalSource(repository_folder / "tiny-dcgan")))
+    found = read_images(asked, asking(second.url))
+    assert not second.faults and np.array_equal(
+        found, read_images(asked, LocalSource(repository_folder / "tiny-dcgan"))
+    )
 
 
 def test_a_hanging_server_costs_its_timeout_once(
@@ -195,7 +197,7 @@ def test_a_hanging_server_costs_its_timeout_once(
     source = asking(server.url, second.url)
     for one in source._servers:
         one.client = one.client.with_options(timeout=3)
-    assert np.array_equal(pictures(asked, source), pictures(asked, LocalSource(repository_folder / "tiny-dcgan")))
+    assert np.array_equal(read_images(asked, source), read_images(asked, LocalSource(repository_folder / "tiny-dcgan")))
     assert second.connections == 2, "the two pages that were its own at first"
 
 
@@ -203,7 +205,7 @@ def test_a_server_that_is_back_is_asked_again(asked: Job, asking: Any, server: S
     second.faults = [Fault("reset", 0)] * 2
     source = asking(server.url, second.url)
     while second.connections < 3:
-        pictures(asked, source)
+        read_images(asked, source)
     assert not second.faults
 
 
@@ -213,15 +215,17 @@ def test_servers_without_images_for_ten_minutes_end_the_run(
     assert sources.PATIENCE == 600
     monkeypatch.setattr(sources, "PATIENCE", 0.3)
     second.faults = [Fault("reset", 0)] * 999
-    with pytest.raises(BulkError, match=rf"No server gives pictures in .* minutes; the last error, of {second.url}"):
-        pictures(asked, asking(second.url))
+    with pytest.raises(
+        BulkError, match=rf"No server returned images for .* minutes; the last error is from {second.url}"
+    ):
+        read_images(asked, asking(second.url))
 
 
 def test_a_server_that_comes_back_with_other_files_ends_the_run(asked: Job, asking: Any, server: Server):
-    """Whoever did not answer at the start was never asked which it has."""
+    """The files of a server that failed at the start are checked with its first response."""
     other = replace(asked, subject=replace(asked.subject, sha256="0" * 64))
     with pytest.raises(BulkError, match="has other files of tiny-dcgan"):
-        pictures(other, asking(server.url))
+        read_images(other, asking(server.url))
 
 
 def test_ctrl_c_does_not_wait_for_a_server(asked: Job, asking: Any, monkeypatch: pytest.MonkeyPatch):
@@ -231,7 +235,7 @@ def test_ctrl_c_does_not_wait_for_a_server(asked: Job, asking: Any, monkeypatch:
     timer = threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        pictures(asked, source)
+        read_images(asked, source)
     began = time.monotonic()
     source._pool.shutdown()
     assert time.monotonic() - began < 30
@@ -242,7 +246,7 @@ def test_without_any_server_it_is_one_line_and_exit_code_1(generate: Any, tmp_pa
     assert said.stderr.count("\n") == 1 and "http://127.0.0.1:9" in said.stderr
 
 
-def test_servers_with_other_files_of_the_model_are_refused(
+def test_servers_with_other_files_of_the_model_are_rejected(
     generate: Any, server: Server, repository_folder: Path, serve: Any, tmp_path: Path
 ):
     import hashlib
@@ -267,8 +271,8 @@ def test_servers_with_other_files_of_the_model_are_refused(
     ("engine", "message"),
     [
         (["gpu"], "`engine` (=gpu) must be local, server URL [URL ...], or ray."),
-        (["server"], "`engine server` needs the URLs"),
-        (["local", "http://127.0.0.1:9"], "`engine local` takes nothing after it"),
+        (["server"], "`engine server` needs at least one server URL"),
+        (["local", "http://127.0.0.1:9"], "`engine local` takes no arguments"),
     ],
 )
 def test_a_wrong_engine_is_told(generate: Any, tmp_path: Path, engine: list[str], message: str):

@@ -23,7 +23,7 @@ Expected = Callable[..., np.ndarray]
 
 @pytest.fixture
 def make(repository_folder: Path, tmp_path: Path) -> Callable[..., Path]:
-    """25 pictures of seed 7 from index 3, in shards of 10."""
+    """25 images of seed 7 from index 3, in shards of 10."""
 
     def run(model: str, **options: Any) -> Path:
         engine = Local(repository_folder / model, workers=1)
@@ -142,5 +142,5 @@ def test_files_are_a_folder_of_pictures_that_datasets_reads(make: Any, expected:
 def test_a_lossless_shard_is_the_same_images_in_every_format(make: Any, expected: Expected):
     folder = make("tiny-style", image="webp", format="files", truncation=0.7)
     right = expected("tiny-style", n=25, seed=7, start=3, truncation=0.7)
-    with Image.open(folder / "shard-000002" / f"{27:012}.webp") as picture:
-        assert np.array_equal(np.asarray(picture), right[24])
+    with Image.open(folder / "shard-000002" / f"{27:012}.webp") as image:
+        assert np.array_equal(np.asarray(image), right[24])

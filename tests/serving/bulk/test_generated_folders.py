@@ -13,7 +13,7 @@ def folder(generate: Any, tmp_path: Path) -> Path:
     """Three shards of a conditional model."""
     out = tmp_path / "out"
     said = generate("tiny-cgan", "-n", 25, "--seed", 7, "--shard-size", 10, "--format", "files", "--out", out)
-    assert f"{out}/images: tiny-cgan, seed 7, index 0 to 24: 3 shards made" in said.stdout
+    assert f"{out}/images: tiny-cgan, seed 7, index 0 to 24: 3 shards generated" in said.stdout
     return out
 
 
@@ -45,7 +45,7 @@ def test_training_takes_the_classes_of_the_model(folder: Path):
 
 def test_it_is_resumed_and_kept_apart_from_other_formats(folder: Path, generate: Any):
     again = ["tiny-cgan", "-n", 25, "--seed", 7, "--shard-size", 10, "--out", folder]
-    assert "0 shards made, 3 kept" in generate(*again, "--format", "files").stdout
+    assert "0 shards generated, 3 kept" in generate(*again, "--format", "files").stdout
     said = generate(*again, code=1).stderr
     assert '`format` was "files" and is "webdataset"' in said
 
@@ -55,4 +55,4 @@ def test_a_directory_begun_before_is_resumed_in_place(folder: Path, generate: An
         path.rename(folder / path.name)
     (folder / "images").rmdir()
     again = ["tiny-cgan", "-n", 25, "--seed", 7, "--shard-size", 10, "--format", "files", "--out", folder]
-    assert "0 shards made, 3 kept" in generate(*again).stdout and not (folder / "images").exists()
+    assert "0 shards generated, 3 kept" in generate(*again).stdout and not (folder / "images").exists()

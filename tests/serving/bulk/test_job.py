@@ -39,7 +39,7 @@ def test_a_range_may_end_with_the_last_address():
         ({"format": "zip"}, r"`format` \(=zip\) must be one of webdataset, parquet, npy, files"),
         ({"image": "gif"}, r"`image` \(=gif\) must be one of png, webp"),
         ({"image": "png", "format": "npy"}, r"`image` \(=png\) is for the other formats"),
-        ({"truncation": 0.5}, r"`truncation` \(=0.5\) is for style models; plain is none"),
+        ({"truncation": 0.5}, r"`truncation` \(=0.5\) is for style models; plain is not one"),
         ({"labels": "1"}, r"`labels` \(=1\) is for conditional models; plain has no classes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whatever ends a run, the same command goes on, and what it ends with is what it would have been."""
+"""Whatever ends a run, run the same command to resume, and what it ends with is what it would have been."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def test_sigkill_of_the_command_leaves_no_worker_and_it_resumes(
     kept = {path: (tmp_path / path).stat().st_mtime_ns for path in contents(tmp_path) if path.endswith(".tar")}
     assert all(data == whole[path] for path, data in contents(tmp_path).items() if path.endswith(".tar"))
     said = generate(*JOB, "--out", tmp_path)
-    assert f"{60 - len(kept)} shards made, {len(kept)} kept" in said.stdout or len(kept) > 10
+    assert f"{60 - len(kept)} shards generated, {len(kept)} kept" in said.stdout or len(kept) > 10
     assert contents(tmp_path) == whole, "staging too is gone"
 
 
@@ -116,7 +116,7 @@ def test_an_interruption_is_one_line_and_nothing_half_made(
     (os.killpg if to_all else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert err.endswith("ganymede: interrupted; the same command goes on\n") and "Traceback" not in err
+    assert err.endswith("ganymede: interrupted; run the same command to resume\n") and "Traceback" not in err
     assert_gone(pids)
     assert not list(tmp_path.glob("_ganymede/staging/*"))
     assert all(data == whole[path] for path, data in contents(tmp_path).items())
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_line_and_room_is_all_it_needs(generate: Any, tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     said = generate(*JOB, "--out", tmp_path, code=1, preexec_fn=limited)
-    assert "cannot be written: File too large; make room, and run the same command to go on." in said.stderr
+    assert "cannot be written: File too large; free some space, then run the same command to resume." in said.stderr
     assert "Traceback" not in said.stderr
     assert not list(tmp_path.glob("shard-*")) and not list(tmp_path.glob("_ganymede/staging/*"))
     generate(*JOB, "--out", tmp_path)
@@ -206,7 +206,7 @@ def test_a_run_that_is_done_makes_nothing_again(generate: Any, tmp_path: Path):
     small = ["tiny-dcgan", "-n", 50, "--seed", 7, "--shard-size", 20, "--out", tmp_path]
     generate(*small)
     before = {path: (tmp_path / path).stat().st_mtime_ns for path in contents(tmp_path)}
-    assert "0 shards made, 3 kept" in generate(*small).stdout
+    assert "0 shards generated, 3 kept" in generate(*small).stdout
     assert before == {path: (tmp_path / path).stat().st_mtime_ns for path in contents(tmp_path)}
 
 
@@ -238,7 +238,7 @@ def test_other_settings_are_refused_with_the_difference(generate: Any, tmp_path:
         ({"format": "npy"}, '`format` was "webdataset" and is "npy"; `image` was "png" and is null'),
     ]:
         said = generate(*words, *flat(**changes), code=1)
-        assert f"was begun with other settings: {told}" in said.stderr
+        assert f"has other settings: {told}" in said.stderr
         assert said.stderr.endswith(". Give those, or another directory.\n")
     said = generate("tiny-dcgan", "--out", tmp_path, *flat(), code=1)
     assert '`model` was "tiny-cgan" and is "tiny-dcgan"; `model_sha256` was' in said.stderr
@@ -262,10 +262,10 @@ def test_verify_finds_what_is_damaged_and_makes_it_again(generate: Any, tmp_path
     (folder / "_ganymede" / "shards" / f"{shards[3]}.json").write_text("{")
     (folder / "manifest.json").write_text("{}")
     said = generate(*words, "--verify")
-    assert f"{shards[0]} was damaged and is made again" in said.stderr
-    assert "4 shards made, 1 checked" in said.stdout
+    assert f"{shards[0]} was damaged and is generated again" in said.stderr
+    assert "4 shards generated, 1 verified" in said.stdout
     assert contents(folder) == before
-    assert "0 shards made, 5 checked" in generate(*words, "--verify").stdout
+    assert "0 shards generated, 5 verified" in generate(*words, "--verify").stdout
 
 
 def test_damaged_settings_are_told(generate: Any, tmp_path: Path):
@@ -278,7 +278,7 @@ def test_damaged_settings_are_told(generate: Any, tmp_path: Path):
 def test_a_dry_run_says_what_it_comes_to_and_writes_nothing(generate: Any, tmp_path: Path):
     words = ["tiny-dcgan", "-n", 3000, "--seed", 7, "--shard-size", 1000, "--out", tmp_path / "out"]
     said = generate(*words, "--dry-run", "--workers", 2).stdout
-    assert "3,000 pictures of tiny-dcgan, seed 7, in 3 shards" in said and "on 2 workers" in said
+    assert "3,000 images of tiny-dcgan, seed 7, in 3 shards" in said and "on 2 workers" in said
     assert not (tmp_path / "out").exists()
     generate(*words)
     real = manifest(tmp_path / "out")["bytes"]

@@ -120,7 +120,7 @@ def test_what_is_damaged_elsewhere_is_found_and_made_again(repository_folder: Pa
     store = Store("watched://bucket/set")
     make(job(model, "files"), store, model)
     before = {path: elsewhere.cat_file(path) for path in elsewhere.find("/bucket/set")}
-    elsewhere.pipe_file("/bucket/set/shard-000001/000000000023.png", b"no picture")
+    elsewhere.pipe_file("/bucket/set/shard-000001/000000000023.png", b"no image")
     elsewhere.rm("/bucket/set/shard-000002", recursive=True)
     outcome = make(job(model, "files"), store, model, verify=True)
     assert outcome.damaged == ("shard-000001",) and (outcome.made, outcome.kept) == (2, 1)
@@ -139,7 +139,7 @@ def test_of_two_that_begin_at_once_one_is_told(repository_folder: Path, tmp_path
             super().create(name, data.replace(b'"seed": 7', b'"seed": 8'))
             super().create(name, data)
 
-    with pytest.raises(BulkError, match="was begun with other settings: `seed` was 8 and is 7"):
+    with pytest.raises(BulkError, match="has other settings: `seed` was 8 and is 7"):
         make(job(model, "npy"), Slow(url), model)
 
 
@@ -149,7 +149,7 @@ def test_damaged_settings_are_named_and_without_them_it_resumes(repository_folde
     make(job(model, "npy"), store, model)
     before = contents(tmp_path)
     (tmp_path / "_ganymede" / "settings.json").write_text(damage)
-    with pytest.raises(BulkError, match=r"_ganymede/settings.json is damaged; delete it, and go on"):
+    with pytest.raises(BulkError, match=r"_ganymede/settings.json is damaged; delete it and run again"):
         make(job(model, "npy"), store, model)
     (tmp_path / "_ganymede" / "settings.json").unlink()
     assert make(job(model, "npy"), store, model).kept == 3
@@ -168,12 +168,12 @@ def test_shards_of_another_job_are_not_taken_for_this_ones(repository_folder: Pa
     assert contents(tmp_path / "7") == contents(tmp_path / "8")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "shard-000000.tar", "shard-000000/picture.png", "shard-9.zip"])
-def test_a_folder_that_holds_others_files_is_refused(repository_folder: Path, tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", ["manifest.json", "shard-000000.tar", "shard-000000/image.png", "shard-9.zip"])
+def test_a_folder_that_holds_others_files_is_rejected(repository_folder: Path, tmp_path: Path, name: str):
     model = repository_folder / "tiny-cgan"
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("somebody's")
-    with pytest.raises(BulkError, match=f" holds {name.partition('/')[0]}, which is not of this data set"):
+    with pytest.raises(BulkError, match=f" contains {name.partition('/')[0]}, which is not part of this dataset"):
         make(job(model, "webdataset"), Store(str(tmp_path)), model)
     assert contents(tmp_path) == {name: b"somebody's"}
 
@@ -190,7 +190,7 @@ def test_another_seed_is_rejected_though_settings_are_deleted(repository_folder:
     make(job(model, "webdataset"), store, model)
     (tmp_path / "_ganymede" / "settings.json").unlink()
     before = contents(tmp_path)
-    with pytest.raises(BulkError, match=r" holds manifest.json, which is not of this data set"):
+    with pytest.raises(BulkError, match=r" contains manifest.json, which is not part of this dataset"):
         make(replace(job(model, "webdataset"), seed=8), store, model)
     assert contents(tmp_path) == before
 
@@ -222,7 +222,7 @@ def test_a_machine_with_other_versions_is_told(repository_folder: Path, tmp_path
             made = Worker(job, LocalSource(model), store).make(shards[0])
         yield made
 
-    with pytest.raises(BulkError, match=r"shard-000000 was made with other versions than _ganymede"):
+    with pytest.raises(BulkError, match=r"shard-000000 was generated with other library versions than _ganymede"):
         generate(job(model, "npy"), Store(str(tmp_path)), engine)
 
 

@@ -222,10 +222,10 @@ def test_a_request_that_fails_in_one_thread_is_answered_once(model: Model):
         """Fails for the rows of label 0."""
 
         def compute(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-            pictures = super().compute(inputs)
+            images = super().compute(inputs)
             if not inputs["label"].any():
                 raise RuntimeError("out of memory")
-            return pictures
+            return images
 
     runtime = Half(model, threads=2)
 
@@ -259,8 +259,8 @@ def test_latents_and_styles_are_joined(repository_folder: Path):
         await batcher.close()
         return found
 
-    for pictures in asyncio.run(scenario()):
-        np.testing.assert_array_equal(pictures, expected)
+    for images in asyncio.run(scenario()):
+        np.testing.assert_array_equal(images, expected)
 
 
 def test_more_clients_than_room_take_turns(runtime: Gated):
@@ -449,8 +449,8 @@ def test_a_lone_short_request_is_computed_at_once(model: Model, monkeypatch: pyt
         monkeypatch.setattr(module, "ALONE_SECONDS", 1e-9)
         await batcher.run(rows(runtime, 1), alone=True)
         monkeypatch.setattr(module, "ALONE_SECONDS", 1000)
-        pictures = await batcher.run(rows(runtime, 5), alone=True, times=times)
-        np.testing.assert_array_equal(pictures, Runtime(model).synthesize(rows(runtime, 5)))
+        images = await batcher.run(rows(runtime, 5), alone=True, times=times)
+        np.testing.assert_array_equal(images, Runtime(model).synthesize(rows(runtime, 5)))
         assert (batcher.images, batcher.computed) == (0, 6) and times.compute > 0
         await batcher.run(rows(runtime, 5))
         await batcher.close()

@@ -26,14 +26,14 @@ def w_of(runtime: Runtime, plan: generation.Plan) -> np.ndarray:
     return runtime.map(latents(plan.inputs["address"], runtime.model.latent_size), plan.inputs["psi"])
 
 
-def pictures(runtime: Runtime, plan: Plan) -> np.ndarray:
+def render(runtime: Runtime, plan: Plan) -> np.ndarray:
     images = runtime.synthesize(plan.inputs)
     assert len(images) == len(plan) == len(plan.addresses)
     return images
 
 
 @contextmanager
-def refused(pointer: str, message: str) -> Iterator[None]:
+def rejected(pointer: str, message: str) -> Iterator[None]:
     with pytest.raises(RequestError, match=message) as caught:
         yield
     assert caught.value.pointer == pointer
@@ -44,11 +44,9 @@ def test_a_sample_is_its_addresses_one_by_one(runtimes: dict[str, Runtime], id: 
     runtime = runtimes[id]
     plan = generation.sample(runtime, n=20, seed=7, start=3)
     assert plan.addresses == address_range(7, 3, 20)
-    together = pictures(runtime, plan)
+    together = render(runtime, plan)
     for i in (0, 7, 19):
-        np.testing.assert_array_equal(
-            pictures(runtime, generation.sample(runtime, seed=7, start=3 + i))[0], together[i]
-        )
+        np.testing.assert_array_equal(render(runtime, generation.sample(runtime, seed=7, start=3 + i))[0], together[i])
     assert len({image.tobytes() for image in together}) == 20
 
 
@@ -56,14 +54,14 @@ def test_a_sample_is_the_latents_of_its_addresses(runtimes: dict[str, Runtime]):
     plan = generation.sample(runtimes["tiny-dcgan"], n=2, seed=TOP, start=TOP - 1)
     np.testing.assert_array_equal(plan.inputs["address"], np.array([[TOP, TOP - 1], [TOP, TOP]], np.uint64))
     z = latents([Address(TOP, TOP - 1), Address(TOP, TOP)], 8)
-    np.testing.assert_array_equal(pictures(runtimes["tiny-dcgan"], plan), runtimes["tiny-dcgan"].synthesize({"z": z}))
+    np.testing.assert_array_equal(render(runtimes["tiny-dcgan"], plan), runtimes["tiny-dcgan"].synthesize({"z": z}))
     assert plan.labels is None
     many = generation.sample(runtimes["tiny-dcgan"], n=100, seed=TOP)
     np.testing.assert_array_equal(many.inputs["z"], latents(address_range(TOP, 0, 100), 8))
 
 
-def test_a_range_past_the_last_address_is_refused(runtimes: dict[str, Runtime]):
-    with refused("/start", rf"`start` \(={TOP}\) must be between 0 and {TOP - 1}"):
+def test_a_range_past_the_last_address_is_rejected(runtimes: dict[str, Runtime]):
+    with rejected("/start", rf"`start` \(={TOP}\) must be between 0 and {TOP - 1}"):
         generation.sample(runtimes["tiny-dcgan"], n=2, seed=1, start=TOP)
 
 
@@ -78,7 +76,7 @@ def test_labels_are_one_for_all_or_one_an_image(runtimes: dict[str, Runtime], la
     plan = generation.sample(runtimes["tiny-cgan"], n=2, seed=7, labels=labels)
     assert plan.labels == expected
     same = generation.sample(runtimes["tiny-cgan"], n=2, seed=7, labels=expected)
-    np.testing.assert_array_equal(pictures(runtimes["tiny-cgan"], plan), pictures(runtimes["tiny-cgan"], same))
+    np.testing.assert_array_equal(render(runtimes["tiny-cgan"], plan), render(runtimes["tiny-cgan"], same))
 
 
 @pytest.mark.parametrize(
@@ -93,25 +91,25 @@ def test_labels_are_one_for_all_or_one_an_image(runtimes: dict[str, Runtime], la
         ([], "/labels", "has 0 entries"),
     ],
 )
-def test_a_label_that_is_no_class_is_refused(runtimes: dict[str, Runtime], labels, pointer: str, message: str):
-    with refused(pointer, message):
+def test_a_label_that_is_no_class_is_rejected(runtimes: dict[str, Runtime], labels, pointer: str, message: str):
+    with rejected(pointer, message):
         generation.sample(runtimes["tiny-cgan"], n=2, seed=7, labels=labels)
 
 
-def test_what_a_model_cannot_do_is_refused(runtimes: dict[str, Runtime]):
+def test_what_a_model_cannot_do_is_rejected(runtimes: dict[str, Runtime]):
     dcgan, cgan, style = runtimes["tiny-dcgan"], runtimes["tiny-cgan"], runtimes["tiny-style"]
     ends = address_range(1, 0, 2)
-    with refused("/labels", "tiny-dcgan has no classes"):
+    with rejected("/labels", "tiny-dcgan has no classes"):
         generation.sample(dcgan, seed=1, labels=[0])
-    with refused("/truncation", r"`truncation` \(=0.5\) is for style models"):
+    with rejected("/truncation", r"`truncation` \(=0.5\) is for style models"):
         generation.sample(cgan, seed=1, truncation=0.5)
-    with refused("/model", "whose classes are the digits"):
+    with rejected("/model", "whose classes are the digits"):
         generation.digits(style, digits="12", seed=1)
-    with refused("/model", "must be a style model"):
+    with rejected("/model", "must be a style model"):
         generation.style_mix(cgan, rows=ends, columns=ends, styles="coarse")
-    with refused("/space", "tiny-cgan has only"):
+    with rejected("/space", "tiny-cgan has only"):
         generation.interpolate(cgan, keyframes=ends, frames=4, space="w")
-    with refused("/styles/1", r"`styles\[1\]` \(=6\) must be a layer between 0 and 5"):
+    with rejected("/styles/1", r"`styles\[1\]` \(=6\) must be a layer between 0 and 5"):
         generation.style_mix(style, rows=ends, columns=ends, styles=[5, 6])
 
 
@@ -120,7 +118,7 @@ def test_truncation_pulls_towards_one_picture(runtimes: dict[str, Runtime]):
 
     def spread(truncation: float | None) -> float:
         return float(
-            pictures(runtime, generation.sample(runtime, n=16, seed=1, truncation=truncation)).std(axis=0).mean()
+            render(runtime, generation.sample(runtime, n=16, seed=1, truncation=truncation)).std(axis=0).mean()
         )
 
     assert spread(0.0) == 0 < spread(0.3) < spread(0.7) < spread(1.0) == spread(None)
@@ -132,7 +130,7 @@ def test_digits_are_read_left_to_right_and_row_by_row(runtimes: dict[str, Runtim
     assert plan.labels == [2, 0, 2, 6, 2, 0, 2, 6]
     assert plan.addresses == address_range(5, 0, 8)
     same = generation.sample(runtime, n=1, seed=5, start=7, labels="6")
-    np.testing.assert_array_equal(pictures(runtime, plan)[7], pictures(runtime, same)[0])
+    np.testing.assert_array_equal(render(runtime, plan)[7], render(runtime, same)[0])
     assert generation.digits(runtime, digits=[2, 0, 2, 6], rows=2, seed=5).labels == plan.labels
 
 
@@ -143,12 +141,12 @@ def test_a_frame_on_a_keyframe_is_that_addresss_picture(runtimes: dict[str, Runt
     keyframes = [Address(1, 4), Address(9, 9), Address(TOP, TOP)]
     plan = generation.interpolate(runtime, keyframes=keyframes, frames=9, method=method)
     assert plan.addresses == [keyframes[0], None, None, None, keyframes[1], None, None, None, keyframes[2]]
-    images = pictures(runtime, plan)
+    images = render(runtime, plan)
     for frame in (0, 4, 8):
         address = plan.addresses[frame]
         assert address is not None
         alone = generation.sample(runtime, seed=address.seed, start=address.index)
-        np.testing.assert_array_equal(images[frame], pictures(runtime, alone)[0])
+        np.testing.assert_array_equal(images[frame], render(runtime, alone)[0])
     assert len({image.tobytes() for image in images}) == 9
 
 
@@ -156,7 +154,7 @@ def test_a_keyframe_in_w_is_that_addresss_picture(runtimes: dict[str, Runtime]):
     runtime = runtimes["tiny-style"]
     plan = generation.interpolate(runtime, keyframes=address_range(1, 0, 2), frames=3, space="w", truncation=0.7)
     ends = generation.sample(runtime, n=2, seed=1, truncation=0.7)
-    np.testing.assert_array_equal(pictures(runtime, plan)[[0, 2]], pictures(runtime, ends))
+    np.testing.assert_array_equal(render(runtime, plan)[[0, 2]], render(runtime, ends))
     middle = w_of(runtime, ends).mean(axis=0)
     np.testing.assert_allclose(plan.inputs["w"][1], middle, rtol=1e-5, atol=1e-6)
 
@@ -228,6 +226,6 @@ def test_a_mix_of_all_layers_is_the_column_and_of_none_the_row(runtimes: dict[st
     whole = generation.style_mix(runtime, rows=rows, columns=columns, styles=range(6))
     nothing = generation.style_mix(runtime, rows=rows, columns=columns, styles=[])
     assert whole.sources is not None
-    row, column = pictures(runtime, whole.sources)
-    np.testing.assert_array_equal(pictures(runtime, whole)[0], column)
-    np.testing.assert_array_equal(pictures(runtime, nothing)[0], row)
+    row, column = render(runtime, whole.sources)
+    np.testing.assert_array_equal(render(runtime, whole)[0], column)
+    np.testing.assert_array_equal(render(runtime, nothing)[0], row)

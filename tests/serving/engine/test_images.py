@@ -14,18 +14,18 @@ from serving.engine.png import pngs
 rng = np.random.default_rng(7)
 GREY = rng.integers(0, 256, (6, 5, 7, 1), np.uint8)  # (N, H, W, C), all three different
 RGB = rng.integers(0, 256, (6, 5, 7, 3), np.uint8)
-BOTH = pytest.mark.parametrize("pictures", [GREY, RGB], ids=["grey", "rgb"])
+BOTH = pytest.mark.parametrize("batch", [GREY, RGB], ids=["grey", "rgb"])
 
 
 def decode(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
-def pixels(picture: Image.Image, channels: int) -> np.ndarray:
+def pixels(image: Image.Image, channels: int) -> np.ndarray:
     """(H, W, C)"""
-    array = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array.reshape(*array.shape[:2], channels)
 
 
@@ -34,26 +34,26 @@ def frames(data: bytes, channels: int) -> np.ndarray:
 
 
 @BOTH
-def test_a_webp_holds_exactly_the_pixels(pictures: np.ndarray):
-    picture = decode(images.webp(pictures[0]))
-    assert picture.format == "WEBP"
-    assert np.array_equal(pixels(picture, 3), np.broadcast_to(pictures[0], (5, 7, 3)))
+def test_a_webp_holds_exactly_the_pixels(batch: np.ndarray):
+    image = decode(images.webp(batch[0]))
+    assert image.format == "WEBP"
+    assert np.array_equal(pixels(image, 3), np.broadcast_to(batch[0], (5, 7, 3)))
 
 
 @BOTH
-def test_a_jpeg_is_near_the_pixels_and_grey_stays_grey(pictures: np.ndarray):
-    smooth = np.linspace(0, 250, 16 * 16 * pictures.shape[-1]).reshape(16, 16, -1).astype(np.uint8)
-    picture = decode(images.jpeg(smooth))
-    assert (picture.format, picture.mode) == ("JPEG", "L" if pictures is GREY else "RGB")
-    assert np.abs(pixels(picture, smooth.shape[-1]).astype(int) - smooth).max() <= 8
+def test_a_jpeg_is_near_the_pixels_and_grey_stays_grey(batch: np.ndarray):
+    smooth = np.linspace(0, 250, 16 * 16 * batch.shape[-1]).reshape(16, 16, -1).astype(np.uint8)
+    image = decode(images.jpeg(smooth))
+    assert (image.format, image.mode) == ("JPEG", "L" if batch is GREY else "RGB")
+    assert np.abs(pixels(image, smooth.shape[-1]).astype(int) - smooth).max() <= 8
 
 
 @BOTH
-def test_enlarging_repeats_whole_pixels(pictures: np.ndarray):
-    large = images.enlarge(pictures, 3)
-    assert large.shape == (6, 15, 21, pictures.shape[-1])
+def test_enlarging_repeats_whole_pixels(batch: np.ndarray):
+    large = images.enlarge(batch, 3)
+    assert large.shape == (6, 15, 21, batch.shape[-1])
     for y, x in [(0, 0), (1, 2), (2, 2)]:
-        assert np.array_equal(large[:, y::3, x::3], pictures)
+        assert np.array_equal(large[:, y::3, x::3], batch)
 
 
 def test_scale_1_changes_nothing():
@@ -66,13 +66,13 @@ def test_a_grid_is_nearly_square(n: int, columns: int):
 
 
 @BOTH
-def test_a_grid_reads_left_to_right_and_blank_cells_are_white(pictures: np.ndarray):
-    picture = images.grid(pictures, 4)
-    assert picture.shape == (10, 28, pictures.shape[-1])
+def test_a_grid_reads_left_to_right_and_blank_cells_are_white(batch: np.ndarray):
+    image = images.grid(batch, 4)
+    assert image.shape == (10, 28, batch.shape[-1])
     for i in range(6):
         y, x = 5 * (i // 4), 7 * (i % 4)
-        assert np.array_equal(picture[y : y + 5, x : x + 7], pictures[i])
-    assert (picture[5:, 14:] == 255).all()
+        assert np.array_equal(image[y : y + 5, x : x + 7], batch[i])
+    assert (image[5:, 14:] == 255).all()
 
 
 def test_a_grid_wider_than_its_pictures_is_a_strip():
@@ -89,14 +89,14 @@ def test_a_mix_grid_has_its_sources_left_and_on_top():
 
 
 @BOTH
-def test_an_animated_webp_holds_exactly_the_frames(pictures: np.ndarray):
-    found = frames(images.webp_animation(pictures, fps=10, loop=True), 3)
-    assert np.array_equal(found, np.broadcast_to(pictures, (6, 5, 7, 3)))
+def test_an_animated_webp_holds_exactly_the_frames(batch: np.ndarray):
+    found = frames(images.webp_animation(batch, fps=10, loop=True), 3)
+    assert np.array_equal(found, np.broadcast_to(batch, (6, 5, 7, 3)))
 
 
 @BOTH
-def test_a_gif_holds_exactly_frames_of_256_colours(pictures: np.ndarray):
-    assert np.array_equal(frames(images.gif(pictures, fps=10, loop=True), pictures.shape[-1]), pictures)
+def test_a_gif_holds_exactly_frames_of_256_colours(batch: np.ndarray):
+    assert np.array_equal(frames(images.gif(batch, fps=10, loop=True), batch.shape[-1]), batch)
 
 
 def test_a_gif_of_more_colours_is_near_the_frames():
@@ -112,8 +112,8 @@ def test_a_gif_shows_frames_for_hundredths_of_a_second(fps: int, milliseconds: i
 
 
 def test_an_animated_webp_shows_frames_for_milliseconds():
-    picture = decode(images.webp_animation(GREY, fps=24, loop=False))
-    assert picture.info["duration"] == 42
+    image = decode(images.webp_animation(GREY, fps=24, loop=False))
+    assert image.info["duration"] == 42
 
 
 @pytest.mark.parametrize("animate", [images.gif, images.webp_animation])
@@ -129,8 +129,8 @@ def test_an_animation_of_one_frame(animate):
 
 
 @BOTH
-def test_an_archive_holds_a_png_a_picture_and_the_manifest(pictures: np.ndarray):
-    packed = pngs(pictures)
+def test_an_archive_holds_one_png_per_image_and_the_manifest(batch: np.ndarray):
+    packed = pngs(batch)
     with zipfile.ZipFile(io.BytesIO(b"".join(images.archive(packed, {"model": "é", "n": 2**64 - 1})))) as file:
         assert file.testzip() is None
         assert {entry.flag_bits for entry in file.infolist()} == {0}, "sizes stand in the heads, before the data"

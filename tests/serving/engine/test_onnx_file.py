@@ -74,12 +74,12 @@ def test_real_graphs_keep_their_weights_inside():
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 20, b"not a model at all", tiny_models.mapping(seed=1)[:-1]])
-def test_what_is_no_protobuf_is_refused(data: bytes):
-    with pytest.raises(ValueError, match=r"cut short|not a protobuf"):
+def test_what_is_no_protobuf_is_rejected(data: bytes):
+    with pytest.raises(ValueError, match=r"truncated|not a protobuf"):
         has_external_data(data)
 
 
-def test_endless_nesting_is_refused():
+def test_endless_nesting_is_rejected():
     """A graph in a graph in a graph: refused before the interpreter's stack ends."""
 
     def field(number: int, data: bytes) -> bytes:

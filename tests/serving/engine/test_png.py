@@ -13,37 +13,37 @@ rng = np.random.default_rng(7)
 GREY = rng.integers(0, 256, (6, 5, 7, 1), np.uint8)  # (N, H, W, C), all three different
 RGB = rng.integers(0, 256, (6, 5, 7, 3), np.uint8)
 LARGE = np.kron(RGB, np.ones((1, 40, 40, 1), np.uint8))  # beyond what counts as small
-BOTH = pytest.mark.parametrize("pictures", [GREY, RGB, LARGE], ids=["grey", "rgb", "large"])
+BOTH = pytest.mark.parametrize("images", [GREY, RGB, LARGE], ids=["grey", "rgb", "large"])
 
 
 def decode(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
-def pixels(picture: Image.Image, channels: int) -> np.ndarray:
+def pixels(image: Image.Image, channels: int) -> np.ndarray:
     """(H, W, C)"""
-    return np.asarray(picture).reshape(picture.height, picture.width, channels)
+    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 @BOTH
-def test_a_png_holds_exactly_the_pixels_and_grey_stays_grey(pictures: np.ndarray):
-    picture = decode(png(pictures[0]))
-    assert (picture.format, picture.mode) == ("PNG", "L" if pictures is GREY else "RGB")
-    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
+def test_a_png_holds_exactly_the_pixels_and_grey_stays_grey(images: np.ndarray):
+    image = decode(png(images[0]))
+    assert (image.format, image.mode) == ("PNG", "L" if images is GREY else "RGB")
+    assert np.array_equal(pixels(image, images.shape[-1]), images[0])
 
 
 @BOTH
-def test_a_png_carries_text_beside_the_same_pixels(pictures: np.ndarray):
-    picture = decode(png(pictures[0], {"model": "m", "seed": str(2**64 - 1)}))
-    assert picture.info == {"model": "m", "seed": "18446744073709551615"}
-    assert np.array_equal(pixels(picture, pictures.shape[-1]), pictures[0])
+def test_a_png_carries_text_beside_the_same_pixels(images: np.ndarray):
+    image = decode(png(images[0], {"model": "m", "seed": str(2**64 - 1)}))
+    assert image.info == {"model": "m", "seed": "18446744073709551615"}
+    assert np.array_equal(pixels(image, images.shape[-1]), images[0])
 
 
 @BOTH
-def test_a_png_of_a_view_is_that_of_a_copy(pictures: np.ndarray):
-    view = pictures[0][::-1, ::2]
+def test_a_png_of_a_view_is_that_of_a_copy(images: np.ndarray):
+    view = images[0][::-1, ::2]
     assert png(view) == png(view.copy())
 
 
@@ -58,11 +58,11 @@ def test_digits_are_packed_smaller_than_their_pixels():
 
 
 @BOTH
-def test_pictures_packed_together_are_those_packed_alone(pictures: np.ndarray):
-    assert pngs(pictures) == [png(picture) for picture in pictures]
+def test_pngs_equals_png_of_each_image(images: np.ndarray):
+    assert pngs(images) == [png(image) for image in images]
 
 
 def test_the_same_pixels_give_the_same_bytes_everywhere():
-    """Golden: `x + y` in grey, small and large. Other bytes mean that data sets begun before cannot go on."""
+    """Golden: `x + y` in grey, small and large. Other bytes mean that existing datasets cannot be resumed."""
     steps = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)[..., None]
     assert [crc32(png(steps[:28, :28])), crc32(png(steps))] == [4173002703, 1393557076]

@@ -52,7 +52,7 @@ def test_a_drawn_seed_has_latents_up_to_the_last_index():
 
 
 @pytest.mark.parametrize(("seed", "start", "pointer"), [(TOP + 1, 0, "/seed"), (TOP - 1, 1, "/start")])
-def test_a_range_without_latents_is_refused(runtime: Runtime, seed: int, start: int, pointer: str):
+def test_a_range_without_latents_is_rejected(runtime: Runtime, seed: int, start: int, pointer: str):
     with pytest.raises(RequestError) as error:
         generation.sample(runtime, n=2, seed=seed, start=start)
     assert error.value.pointer == pointer

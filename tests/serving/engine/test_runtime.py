@@ -1,4 +1,4 @@
-"""Latents in, pictures out: the same bytes whatever the batch and the threads, and only from graphs that are right."""
+"""Runtime: the same bytes for every batch size and number of threads; invalid graphs are rejected."""
 
 import shutil
 from collections.abc import Callable
@@ -248,14 +248,14 @@ def outside(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename_input, r"has the inputs noise where model\.json asks for z"),
-        (fix_batch, r"has `z` as tensor\(float\) \[1, 8\] where model\.json asks for float32 \(N, 8\)"),
-        (float_image, r"has `image` as tensor\(float\) .* asks for uint8 \(N, 1, 16, 16\)"),
-        (two_outputs, r"has the outputs image, Reshape_0 where model\.json asks for image"),
-        (hidden_size, r"gives `image` as \(1, 1, 15, 16\) and not as \(1, 1, 16, 16\)"),
+        (rename_input, r"has the inputs noise; model\.json requires z"),
+        (fix_batch, r"has `z` as tensor\(float\) \[1, 8\]; model\.json requires float32 \(N, 8\)"),
+        (float_image, r"has `image` as tensor\(float\) .* requires uint8 \(N, 1, 16, 16\)"),
+        (two_outputs, r"has the outputs image, Reshape_0; model\.json requires image"),
+        (hidden_size, r"gives `image` as \(1, 1, 15, 16\); it must be \(1, 1, 16, 16\)"),
         (one_at_a_time, "fails at batch 3"),
         (unknown_operator, "cannot be loaded: .*Conjure"),
-        (outside, "keeps weights in another file"),
+        (outside, "has weights in an external file"),
     ],
 )
 def test_a_graph_other_than_its_model_json_says_is_rejected(
@@ -274,17 +274,17 @@ def test_a_weight_in_the_working_directory_is_not_read(
     (tmp_path / "weights.bin").write_bytes(bytes(8 * 12 * 4 * 4 * 4))
     monkeypatch.chdir(tmp_path)
     onnxruntime.InferenceSession((folder / "generator.onnx").read_bytes(), providers=[CPU])
-    with pytest.raises(ModelError, match="keeps weights in another file"):
+    with pytest.raises(ModelError, match="has weights in an external file"):
         Runtime(load_model(folder))
 
 
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path):
+def test_what_is_no_onnx_file_is_rejected(tmp_path: Path):
     write_model(tmp_path / "m", document("m", "dcgan", channels=1), {"generator.onnx": b"\xff" * 100})
     with pytest.raises(ModelError, match="is not an ONNX model"):
         Runtime(load_model(tmp_path / "m"))
 
 
-def test_a_file_that_changed_since_it_was_verified_is_refused(repository_folder: Path, tmp_path: Path):
+def test_a_file_that_changed_since_it_was_verified_is_rejected(repository_folder: Path, tmp_path: Path):
     folder = Path(shutil.copytree(repository_folder / "tiny-dcgan", tmp_path / "tiny-dcgan"))
     model = load_model(folder)
     shutil.copy(repository_folder / "tiny-cgan" / "generator.onnx", folder)

@@ -107,6 +107,6 @@ def test_the_client_and_bulk_generation_make_the_same_images(imported: Server, a
     engine = engines.Local(folder / "tiny-imported", workers=1)
     plan = job.plan(engine.subject, n=5, seed=600, start=1, labels="balanced")
     (batch,) = engine.source().batches(plan, plan.shard(0))
-    np.testing.assert_array_equal(batch.pictures, truth)
+    np.testing.assert_array_equal(batch.images, truth)
     with pytest.raises(BulkError, match="`index`"):
         job.plan(engine.subject, n=2, seed=TOP)

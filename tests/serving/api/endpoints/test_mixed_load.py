@@ -75,7 +75,7 @@ def alone(runtimes: dict[str, Runtime], plan: Plan, layout: Layout, format: str)
         rows = [{name: values[i : i + 1] for name, values in plan.inputs.items()} for i in range(len(plan))]
         return np.concatenate([runtime.compute(row) for row in rows])
 
-    sources = pictures(plan.sources) if plan.sources and format in encoding.ONE_PICTURE else None
+    sources = pictures(plan.sources) if plan.sources and format in encoding.ONE_IMAGE else None
     return encoding.encode(plan, pictures(plan), sources, layout, format)
 
 
