@@ -59,5 +59,6 @@ def raw(body: bytes, *headers: str, status: str = "200 OK", length: int | None =
     """A reply, with its length unless that is -1; one that succeeds has the id of its request unless given."""
     if status == "200 OK" and not any(header.lower().startswith("x-request-id") for header in headers):
         headers = (*headers, f"X-Request-Id: {ECHO.decode()}")
+    headers = (*headers, "Connection: close")  # as it does: the next call must not find the connection half closed
     lines = [f"HTTP/1.1 {status}", *([] if length == -1 else [f"Content-Length: {length or len(body)}"]), *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -135,7 +135,7 @@ def test_a_server_down_from_the_start_is_replaced_and_named(generate: Any, serve
     generate(*job("npy"), "--out", tmp_path / "local")
     said = generate(*job("npy"), "--out", tmp_path / "remote", "--engine", "server", dead, server.url)
     assert contents(tmp_path / "local") == contents(tmp_path / "remote")
-    assert f"`engine server {dead}` is left out" in said.stderr
+    assert f"`engine server {dead}` is skipped" in said.stderr
 
 
 def test_a_rate_limit_takes_as_long_as_it_says(generate: Any, serve: Any, tmp_path: Path):

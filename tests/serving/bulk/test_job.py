@@ -35,7 +35,7 @@ def test_a_range_may_end_with_the_last_address():
         ({"seed": -1}, r"`seed` \(=-1\) must be between 0 and 18446744073709551615"),
         ({"n": 2, "start": TOP}, r"`start` \(=18446744073709551615\) must be between 0 and 18446744073709551614"),
         ({"shard_size": 0}, r"`shard_size` \(=0\) must be between 1 and"),
-        ({"n": MAX_SHARDS + 1, "shard_size": 1}, r"`shard_size` \(=1\) makes more than 1,000,000 shards"),
+        ({"n": MAX_SHARDS + 1, "shard_size": 1}, r"`shard_size` \(=1\) gives more than 1,000,000 shards"),
         ({"format": "zip"}, r"`format` \(=zip\) must be one of webdataset, parquet, npy, files"),
         ({"image": "gif"}, r"`image` \(=gif\) must be one of png, webp"),
         ({"image": "png", "format": "npy"}, r"`image` \(=png\) is for the other formats"),

@@ -239,7 +239,7 @@ def test_other_settings_are_refused_with_the_difference(generate: Any, tmp_path:
     ]:
         said = generate(*words, *flat(**changes), code=1)
         assert f"has other settings: {told}" in said.stderr
-        assert said.stderr.endswith(". Give those, or another directory.\n")
+        assert said.stderr.endswith(". Use the original settings or another directory.\n")
     said = generate("tiny-dcgan", "--out", tmp_path, *flat(), code=1)
     assert '`model` was "tiny-cgan" and is "tiny-dcgan"; `model_sha256` was' in said.stderr
     assert contents(tmp_path) == before

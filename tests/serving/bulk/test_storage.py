@@ -236,7 +236,7 @@ def test_a_path_may_hold_any_signs(repository_folder: Path, tmp_path: Path, name
 
 
 def test_a_pattern_elsewhere_is_told(elsewhere: Watched):
-    with pytest.raises(BulkError, match=r"`out` \(=watched://bucket/\[1\]\) has one of"):
+    with pytest.raises(BulkError, match=r"`out` \(=watched://bucket/\[1\]\) contains one of"):
         Store("watched://bucket/[1]")
 
 
