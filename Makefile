@@ -50,7 +50,7 @@ gpu: ## run CUDA tests, the serving benchmark and recipes for MINUTES (15) on a 
 	@exec $(if $(wildcard $(PYTHON)),$(PYTHON),python3) -m benchmarks.gpu $(or $(OUT),gpu) --minutes $(or $(MINUTES),15)
 
 # Where spelling and the words of docs/glossary.txt are checked.
-WORDS = README.md CONTRIBUTING.md docs benchmarks deploy serving training
+WORDS = README.md CONTRIBUTING.md docs benchmarks deploy serving/engine serving/bulk
 
 lint: install-dev ## check style and format
 	@$(PYTHON) -m ruff check .

@@ -1,4 +1,4 @@
-"""What a reply holds, whatever its format: the pictures, decoded."""
+"""What a reply holds, whatever its format: the images, decoded."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 
 
 def decode(data: bytes) -> np.ndarray:
-    """A picture file -> (H, W, C) uint8, C 1 where the file is grey."""
+    """An image file -> (H, W, C) uint8, C 1 where the file is grey."""
     return array(Image.open(io.BytesIO(data)))
 
 
@@ -25,7 +25,7 @@ def frames(data: bytes) -> np.ndarray:
 
 
 def cells(picture: np.ndarray, columns: int, height: int, width: int) -> np.ndarray:
-    """A grid -> its pictures (rows * columns, H, W, C)."""
+    """A grid -> its images (rows * columns, H, W, C)."""
     rows = picture.shape[0] // height
     assert picture.shape[:2] == (rows * height, columns * width)
     return picture.reshape(rows, height, columns, width, -1).swapaxes(1, 2).reshape(rows * columns, height, width, -1)

@@ -97,7 +97,7 @@ def test_the_readme_names_every_model_with_its_figures(model: Model):
     assert not worst_class or model_card.shown(metrics[worst_class]) in rows[0]
 
 
-FID = {  # what each must reach by so many pictures; of the last two, which fall short of theirs, what a successor must
+FID = {  # what each must reach by so many images; of the last two, which fall short of theirs, what a successor must
     "dcgan-mnist": (10_000, 9.8),
     "cgan-mnist": (10_000, 6.7),
     "dcgan-fashion": (10_000, 26.5),
@@ -116,7 +116,7 @@ def test_no_model_is_published_that_falls_short_of_its_fid(name: str):
 
 @pytest.mark.parametrize("model", [each for each in MODELS.values() if each.style], ids=lambda each: each.id)
 def test_styles_mix_as_far_as_is_said(model: Model):
-    """What of the promises for mixing is kept: colours go where they should, and mixes look as pictures do."""
+    """What of the promises for mixing is kept: colours go where they should, and mixes look as images do."""
     figures = {metric["name"]: metric for metric in model.document["metrics"]}
     coarse, fine = (figures[f"mixing_{styles}_share"]["by_attribute"] for styles in ("coarse", "fine"))
     assert coarse["background colour"]["row"] >= 0.9
@@ -126,7 +126,7 @@ def test_styles_mix_as_far_as_is_said(model: Model):
 
 
 def test_the_digit_classifier_reads_every_digit_as_asked():
-    """The first bound lies three deviations of 200 pictures below the second, which the card's figure must reach."""
+    """The first bound lies three deviations of 200 images below the second, which the card's figure must reach."""
     digit_models = [model for model in MODELS.values() if model.classes and model.id.endswith("mnist")]
     assert digit_models
     for model in digit_models:
@@ -139,7 +139,7 @@ def test_the_digit_classifier_reads_every_digit_as_asked():
 def test_clothes_are_drawn_by_the_name_that_was_asked_for():
     """Real clothes are nearest to the mean of what is drawn for their name, as often as such a crude reader may do.
 
-    What a better one reads, class by class, is the card's figure, which is held to what that reads of real pictures.
+    What a better one reads, class by class, is the card's figure, which is held to what that reads of real images.
     """
     model = MODELS["dcgan-fashion"]
     sets = [loaders.load("fashion-mnist", ROOT / "tests" / "data", 28, split) for split in ("train", "test")]

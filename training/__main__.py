@@ -431,7 +431,7 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _found(folder: Path, name: str) -> Path | None:
-    """A file of the data folder; `--data` may also be a folder of pictures, so the usual place is looked at too."""
+    """A file of the data folder; `--data` may also be a folder of images, so the usual place is looked at too."""
     return next((path for path in (folder / name, Path("data") / name) if path.is_file()), None)
 
 

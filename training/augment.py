@@ -1,7 +1,7 @@
-"""What the discriminator sees in place of a picture: augmented, or with noise; real and generated ones alike.
+"""What the discriminator sees in place of an image: augmented, or with noise; real and generated ones alike.
 
 All of it is differentiable, twice too, so that a generator learns and a penalty is taken through it. Images are
-(N, C, H, W) of any float type, and every picture has its own draws from torch's default generator.
+(N, C, H, W) of any float type, and every image has its own draws from torch's default generator.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def diff_augment(images: Tensor, policy: Sequence[str]) -> Tensor:
 def color(images: Tensor) -> Tensor:
     """Brightness + [-0.5, 0.5), saturation * [0, 2) and contrast * [0.5, 1.5), in this order.
 
-    Saturation is the distance from a pixel's mean over the channels, so that of a grey picture does not change;
-    contrast is that from the picture's mean.
+    Saturation is the distance from a pixel's mean over the channels, so that of a grey image does not change;
+    contrast is that from the image's mean.
     """
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device).to(images.dtype)
     images = images + (brightness - 0.5)
@@ -47,7 +47,7 @@ def translation(images: Tensor) -> Tensor:
 
 
 def _source(n: int, size: int, device: torch.device) -> Tensor:
-    """Where each row of a moved picture lay in the picture padded by 1. -> (n, size) in 0 .. size + 1."""
+    """Where each row of a moved image lay in the image padded by 1. -> (n, size) in 0 .. size + 1."""
     limit = (size + 4) // 8
     shift = torch.randint(-limit, limit + 1, (n, 1), device=device)
     return (torch.arange(1, size + 1, device=device) + shift).clamp(0, size + 1)

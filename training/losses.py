@@ -1,4 +1,4 @@
-"""Adversarial losses: pure functions on logits of real and generated pictures.
+"""Adversarial losses: pure functions on logits of real and generated images.
 
 Logits are (N,), or (K, N) of K discriminators; every loss is a mean over all of them, computed in float32 and without
 a logarithm of a probability, which would be infinite where a network is sure. A recipe chooses one of `LOSSES`.
@@ -16,14 +16,14 @@ class Loss(NamedTuple):
 
     discriminator: Callable[..., Tensor]  # (real, fake) -> scalar; (real, fake, target) where it has targets
     generator: Callable[[Tensor, Tensor], Tensor]  # (real, fake) -> scalar
-    has_targets: bool = False  # the discriminator's is defined by what it should say of a real picture
+    has_targets: bool = False  # the discriminator's is defined by what it should say of a real image
     compares: bool = False  # the generator's looks at the real logits
 
 
 def minimax_discriminator(real: Tensor, fake: Tensor, target: float | Tensor = 1.0) -> Tensor:
     """-E[t log D(x) + (1 - t) log(1 - D(x))] - E[log(1 - D(G(z)))] (Goodfellow et al. 2014, eq. 1, where t = 1).
 
-    `target` t, a number or one a picture (N,), smooths the label of real pictures alone (Salimans et al. 2016, section
+    `target` t, a number or one an image (N,), smooths the label of real images alone (Salimans et al. 2016, section
     3.4). A t above 1 takes from the loss without bound; it has a minimum where the targets' mean is below 1.
     """
     real, fake = real.float(), fake.float()
@@ -54,7 +54,7 @@ def wasserstein_generator(real: Tensor, fake: Tensor) -> Tensor:
 def least_squares_discriminator(real: Tensor, fake: Tensor, target: float | Tensor = 1.0) -> Tensor:
     """E[(D(x) - t)^2] / 2 + E[D(G(z))^2] / 2 (Mao et al. 2017, eq. 9, where t = 1; a = 0 and b = t in their eq. 2).
 
-    `target` t is a number or one a picture (N,), as in `minimax_discriminator`.
+    `target` t is a number or one an image (N,), as in `minimax_discriminator`.
     """
     return ((real.float() - target).square().mean() + fake.float().square().mean()) / 2
 

@@ -43,8 +43,8 @@ Precision = Literal["float32", "bfloat16"]
 class Data:
     name: str = "mnist"  # one of training.data.NAMES
     resolution: Whole = 28
-    count: Whole | None = None  # so many of the pictures, the first where there is an order; None: all
-    horizontal_flips: Flag = False  # each picture is mirrored half of the times it is seen
+    count: Whole | None = None  # so many of the images, the first where there is an order; None: all
+    horizontal_flips: Flag = False  # each image is mirrored half of the times it is seen
     unused_classes: Literal["reject", "drop", "keep"] = "reject"  # those without an image, of a conditional model
 
 
@@ -65,9 +65,9 @@ class Optimizer:
 class Penalty:
     """What holds a network's gradients, each with its weight; 0: none."""
 
-    r1_gamma: NotNegative = 0.0  # of D at real pictures (Mescheder et al. 2018)
+    r1_gamma: NotNegative = 0.0  # of D at real images (Mescheder et al. 2018)
     r1_interval: Count = 1  # steps between two evaluations, the weight multiplied to match (Karras et al. 2020, B)
-    r2_gamma: NotNegative = 0.0  # of D at generated pictures, at every step
+    r2_gamma: NotNegative = 0.0  # of D at generated images, at every step
     wgan_gp: NotNegative = 0.0  # of D between the two, at every step; 10 in Gulrajani et al. 2017
     weight_clip: NotNegative = 0.0  # every weight of D stays within +- this; 0.01 in Arjovsky et al. 2017
     path_length: NotNegative = 0.0  # of G, style families only; 2 in Karras et al. 2020
@@ -78,12 +78,12 @@ class Penalty:
 class Stabilizer:
     """What keeps the two networks in balance or the samples apart; the defaults are none of it."""
 
-    # What D should say of a real picture, drawn uniformly: [0.9, 0.9] is one-sided label smoothing (Salimans et al.
+    # What D should say of a real image, drawn uniformly: [0.9, 0.9] is one-sided label smoothing (Salimans et al.
     # 2016, section 3.4), [0.7, 1.2] its noisy form.
     real_target: tuple[Number, ...] = (1.0, 1.0)
     feature_matching: Share = 0.0  # its share of the generator's loss; 1 in Salimans et al. 2016, section 3.1
     mode_seeking: NotNegative = 0.0  # weight; 1 in Mao et al. 2019
-    # Share of real pictures with another's class in what D is to refuse; 0.5 in Reed et al. 2016; family 'cgan' only.
+    # Share of real images with another's class in what D is to refuse; 0.5 in Reed et al. 2016; family 'cgan' only.
     mismatched_labels: Fraction = 0.0
     unrolled_steps: CountOrNone = 0  # of D, that G looks ahead (Metz et al. 2017)
     discriminators: Count = 1  # that G faces at once (Durugkar et al. 2017)
@@ -123,7 +123,7 @@ class Recipe:
     id: str  # of the model, and its folder's name
     name: Annotated[str, Field(min_length=1)]  # for people
     family: Literal["mlp", "dcgan", "cgan", "stylegan", "stylegan2"]
-    total_kimg: Positive  # thousands of real pictures shown
+    total_kimg: Positive  # thousands of real images shown
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     loss: Literal["minimax", "non_saturating", "wasserstein", "least_squares", "hinge", "relativistic"] = (
         "non_saturating"
@@ -131,7 +131,7 @@ class Recipe:
     # of convolutions and products; weights are always float32, and so is all where the device has no bfloat16
     precision: Precision = "float32"
     ema_half_life_kimg: Positive = 10.0
-    style_mixing: Share = 0.0  # probability that a generated picture has two styles
+    style_mixing: Share = 0.0  # probability that a generated image has two styles
     data: Data = field(default_factory=Data)
     network: NetworkConfig = field(default_factory=dcgan.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -24,7 +24,7 @@ def wgan_gradient_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor
     """E[(|grad D(x)| - 1)^2] on the lines between real and generated images (Gulrajani et al. 2017, eq. 3).
 
     real and fake (N, C, H, W); discriminate: images -> logits (N,) or (K, N) -> scalar. Where on its line a pair is
-    looked at is uniform, one draw a pair. D must not normalise over the batch: its gradient is a picture's own.
+    looked at is uniform, one draw a pair. D must not normalise over the batch: its gradient is an image's own.
     """
     real, fake = real.detach(), fake.detach()
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
@@ -69,10 +69,10 @@ def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
 
 
 def mode_seeking(images_a: Tensor, images_b: Tensor, z_a: Tensor, z_b: Tensor) -> Tensor:
-    """1 / E[d(images) / d(z)], to be minimised: how little pictures differ for the difference of their latents.
+    """1 / E[d(images) / d(z)], to be minimised: how little images differ for the difference of their latents.
 
     The inverse of the ratio that Mao et al. 2019 maximise (eq. 4), as in their code; d is the mean absolute difference
-    of a pair. images (N, C, H, W) of latents z (N, Z) -> scalar; 1e5 where all pictures are the same.
+    of a pair. images (N, C, H, W) of latents z (N, Z) -> scalar; 1e5 where all images are the same.
     """
     images = (images_a.float() - images_b.float()).abs().flatten(1).mean(dim=1)  # (N,)
     latents = (z_a - z_b).abs().flatten(1).mean(dim=1)
@@ -80,7 +80,7 @@ def mode_seeking(images_a: Tensor, images_b: Tensor, z_a: Tensor, z_b: Tensor) -
 
 
 def real_targets(n: int, low: float, high: float, device: torch.device) -> float | Tensor:
-    """What D should say of n real pictures: (n,), uniform on [low, high]; the number itself where they are one."""
+    """What D should say of n real images: (n,), uniform on [low, high]; the number itself where they are one."""
     return low if low == high else torch.empty(n, device=device).uniform_(low, high)
 
 

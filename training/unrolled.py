@@ -30,7 +30,7 @@ def unrolled(
 ) -> dict[str, Tensor]:
     """The discriminator's parameters after `steps` more updates, as functions of all that `loss_of` looks at.
 
-    `loss_of(discriminate)` is the discriminator's loss, a scalar, on logits that `discriminate` gives; pictures of the
+    `loss_of(discriminate)` is the discriminator's loss, a scalar, on logits that `discriminate` gives; images of the
     generator are not to be detached there. The updates go on from the state of `optimizer` with its rates, plain Adam
     (no weight decay, no AMSGrad) as everywhere here. Neither it nor the discriminator changes.
 

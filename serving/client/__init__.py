@@ -1,10 +1,10 @@
-"""The client: pictures from a Ganymede server, as arrays and Pillow images with their addresses.
+"""The client: images from a Ganymede server, as arrays and Pillow images with their addresses.
 
     from serving.client import Client
 
     with Client("http://127.0.0.1:3000") as client:
-        pictures = client.sample("dcgan-mnist", n=16, seed=7)
-        pictures.save("grid.png")
+        images = client.sample("dcgan-mnist", n=16, seed=7)
+        images.save("grid.png")
 
 `AsyncClient` is the same for asyncio. Errors are drawn as a tree in `serving.client.errors`, and the environment that
 is read is in `serving.client.connection`.

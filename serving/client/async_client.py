@@ -26,7 +26,7 @@ class AsyncClient:
     """A Ganymede server.
 
     async with AsyncClient("http://127.0.0.1:3000") as client:
-        async for picture in client.stream("dcgan-mnist", n=100_000, seed=7):
+        async for image in client.stream("dcgan-mnist", n=100_000, seed=7):
             ...
 
     Methods raise the errors of `serving.client.errors`. What is None is left to the server, but for seeds, which are
@@ -66,7 +66,7 @@ class AsyncClient:
         truncation: float | None = None,
         edits: Edits = (),
     ) -> Pictures:
-        """The pictures at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
+        """The images at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
 
         `labels`, of a conditional model: one for all or one each, by index or name; else they follow from the address.
         `edits`, of a style model with directions: steps such as ("sefa-0", 2.5), or ("sefa-0", 2.5, [0, 1]) on layers.
@@ -88,7 +88,7 @@ class AsyncClient:
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> AsyncStream:
-        """As `sample` for any `n`, for `async for`: pictures in order, from requests for `page` of them
+        """As `sample` for any `n`, for `async for`: images in order, from requests for `page` of them
         each: at most 256, and of large images no more than a reply holds, 64 MiB of pixels.
 
         `in_flight` requests are under way at a time, and no more pages than that are held in memory.
@@ -125,7 +125,7 @@ class AsyncClient:
         truncation: float | None = None,
         edits: KeyframeEdits = (),
     ) -> Pictures:
-        """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again.
+        """`frames` images on the way from the first of `keyframes` to the last, and with `loop` back again.
 
         `edits`: as of `sample`, for all frames, or a list of them for each keyframe. More than 256 frames come in
         several requests.
@@ -153,7 +153,7 @@ class AsyncClient:
         labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
-        """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
+        """Every row's image with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
         return await self._call(
             requests.style_mix(model, rows=rows, columns=columns, styles=styles, labels=labels, truncation=truncation)
         )

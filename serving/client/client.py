@@ -26,8 +26,8 @@ class Client:
     """A Ganymede server.
 
     with Client("http://127.0.0.1:3000") as client:
-        for picture in client.sample("dcgan-mnist", n=16, seed=7):
-            picture.save(f"{picture.seed}-{picture.index}.png")
+        for image in client.sample("dcgan-mnist", n=16, seed=7):
+            image.save(f"{image.seed}-{image.index}.png")
 
     Methods raise the errors of `serving.client.errors`. What is None is left to the server, but for seeds, which are
     drawn. Threads share its connections. A forked process opens its own, and a client, its methods and streams pickle
@@ -66,7 +66,7 @@ class Client:
         truncation: float | None = None,
         edits: Edits = (),
     ) -> Pictures:
-        """The pictures at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
+        """The images at addresses (seed, start) to (seed, start + n - 1), in one request: at most 256.
 
         `labels`, of a conditional model: one for all or one each, by index or name; else they follow from the address.
         `edits`, of a style model with directions: steps such as ("sefa-0", 2.5), or ("sefa-0", 2.5, [0, 1]) on layers.
@@ -88,7 +88,7 @@ class Client:
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> Stream:
-        """As `sample` for any `n`, to iterate over: pictures in order, from requests for `page` of them each:
+        """As `sample` for any `n`, to iterate over: images in order, from requests for `page` of them each:
         at most 256, and of large images no more than a reply holds, 64 MiB of pixels.
 
         `in_flight` requests are under way at a time, and no more pages than that are held in memory.
@@ -125,7 +125,7 @@ class Client:
         truncation: float | None = None,
         edits: KeyframeEdits = (),
     ) -> Pictures:
-        """`frames` pictures on the way from the first of `keyframes` to the last, and with `loop` back again.
+        """`frames` images on the way from the first of `keyframes` to the last, and with `loop` back again.
 
         `edits`: as of `sample`, for all frames, or a list of them for each keyframe. More than 256 frames come in
         several requests.
@@ -153,7 +153,7 @@ class Client:
         labels: Labels | None = None,
         truncation: float | None = None,
     ) -> Pictures:
-        """Every row's picture with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
+        """Every row's image with `styles` from every column's: len(rows) * len(columns) of them, row by row."""
         return self._call(
             requests.style_mix(model, rows=rows, columns=columns, styles=styles, labels=labels, truncation=truncation)
         )

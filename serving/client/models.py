@@ -20,7 +20,7 @@ class Model:
     classes: tuple[str, ...] | None  # of a conditional model; a label is an index into it, or a name
     style_layers: int | None  # of a style model
     directions: tuple[str, ...]  # of a style model: what `edits` name
-    sha256: str  # of its files: where it is the same, an address means the same picture
+    sha256: str  # of its files: where it is the same, an address means the same image
     document: dict[str, Any] = field(repr=False)
 
     @classmethod

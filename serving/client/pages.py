@@ -56,7 +56,7 @@ class Pages:
             )
 
     def check(self, page: Pictures) -> Pictures:
-        """Raises ReplyError where a page is of other files than those before: the addresses mean other pictures."""
+        """Raises ReplyError where a page is of other files than those before: the addresses mean other images."""
         self._model_sha256 = self._model_sha256 or page.model_sha256
         return _same_files(page, self._model_sha256)
 

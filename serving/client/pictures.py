@@ -1,4 +1,4 @@
-"""What the client's calls return: pictures, each with its address. They show and save themselves."""
+"""What the client's calls return: images, each with its address. They show and save themselves."""
 
 import io
 import math
@@ -19,7 +19,7 @@ FilePath = str | PathLike[str]
 
 
 class Address(NamedTuple):
-    """Where a picture lies in its model's endless stream; both are 0 to 2**64 - 1."""
+    """Where an image lies in its model's endless stream; both are 0 to 2**64 - 1."""
 
     seed: int
     index: int  # pyright: ignore[reportIncompatibleMethodOverride] - the server's word, not tuple.index
@@ -27,13 +27,13 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture. The same address, of the same model, is the same picture for ever."""
+    """One image. The same address, of the same model, is the same image for ever."""
 
     array: NDArray[np.uint8] = field(repr=False)  # (H, W, C), C 1 (grey) or 3 (RGB)
     model: str
-    address: Address | None  # None: the picture lies between addresses, or is a mix of two
-    label: int | None  # the class of a conditional model's picture
-    model_sha256: str = field(repr=False)  # of the model's files: where it is the same, an address is the same picture
+    address: Address | None  # None: the image lies between addresses, or is a mix of two
+    label: int | None  # the class of a conditional model's image
+    model_sha256: str = field(repr=False)  # of the model's files: where it is the same, an address is the same image
     request_id: str = field(repr=False)  # as the server's log has it
 
     @property
@@ -60,11 +60,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures(Sequence[Picture]):
-    """The pictures of one reply, in order."""
+    """The images of one reply, in order."""
 
     array: NDArray[np.uint8] = field(repr=False)  # (N, H, W, C)
     model: str
-    model_sha256: str  # of the model's files: where it is the same, an address means the same picture
+    model_sha256: str  # of the model's files: where it is the same, an address means the same image
     version: str  # of the server
     request_id: str
     addresses: Sequence[Address | None] = field(repr=False)
@@ -86,7 +86,7 @@ class Pictures(Sequence[Picture]):
         return Picture(self.array[position], self.model, address, label, self.model_sha256, self.request_id)
 
     def grid(self, *, columns: int | None = None, scale: int = 1) -> Image.Image:
-        """All of them as one picture, row by row, without gaps; cells left over are white.
+        """All of them as one image, row by row, without gaps; cells left over are white.
 
         `columns`: as they were asked for, a line of digits or a row of a style mix; else nearly square.
         """
@@ -114,7 +114,7 @@ class Pictures(Sequence[Picture]):
 
         They are named by address and class, `cgan-mnist-7-0-label4.png`; where not all have an address, or two share
         one, all by position, `cgan-mnist-000.png`. A file that is there and the same stays. Raises FileExistsError for
-        any other, such as a picture of another truncation, and then leaves nothing of its own.
+        any other, such as an image of another truncation, and then leaves nothing of its own.
         """
         pngs = [_png(_image(array, scale)) for array in self.array]
         paths = [Path(folder, name) for name in self._names()]

@@ -1,4 +1,4 @@
-"""Replies -> what the caller gets, or a complaint: never a picture other than the one that was asked for.
+"""Replies -> what the caller gets, or a complaint: never an image other than the one that was asked for.
 
 What reads raises ValueError, KeyError or TypeError where a reply is not what it should be; `call` makes one error of
 them.
@@ -19,13 +19,13 @@ from serving.client.pictures import Address, Pictures
 
 @dataclass(frozen=True)
 class Expected:
-    """What a reply with pictures must hold for it to be the answer."""
+    """What a reply with images must hold for it to be the answer."""
 
     n: int
     model: str | None  # None: whichever the server took
-    addresses: Sequence[Address | None]  # of each picture, in order; None between addresses
+    addresses: Sequence[Address | None]  # of each image, in order; None between addresses
     columns: int | None = None  # of their grid
-    labels: Sequence[int | str] | None = None  # of each picture, by index or name; None: left to the server
+    labels: Sequence[int | str] | None = None  # of each image, by index or name; None: left to the server
     truncation: float | None = None
 
 
@@ -86,7 +86,7 @@ def _array(body: bytes) -> NDArray[np.uint8]:
 
 
 def _addresses(headers: Mapping[str, str], n: int) -> list[Address | None]:
-    """From a range, or from a list with nothing for a picture without an address."""
+    """From a range, or from a list with nothing for an image without an address."""
     if "x-ganymede-seed" in headers:
         seed, start = int(headers["x-ganymede-seed"]), int(headers["x-ganymede-start"])
         return [Address(seed, start + i) for i in range(n)]

@@ -14,7 +14,7 @@ from serving.client.pictures import Address, Pictures
 from serving.client.replies import Expected
 
 NPY = "application/x-npy"
-"""What pictures travel as: exact, and a thousandth of the time and a fifth of the bytes that JSON takes."""
+"""What images travel as: exact, and a thousandth of the time and a fifth of the bytes that JSON takes."""
 
 PAGE = 256  # the most images that a server takes in one request
 DRAWN_BELOW = 2**31  # every model has them: those with latents of RandomState have no more than 2**32 - index
@@ -166,7 +166,7 @@ def _post(path: str, fields: Mapping[str, Any], expected: Callable[[], Expected]
 
 
 def _seed(seed: int | None) -> int:
-    """Drawn here and not by the server: a request that is sent again must ask for the same pictures."""
+    """Drawn here and not by the server: a request that is sent again must ask for the same images."""
     return draw_seed() if seed is None else operator.index(seed)
 
 

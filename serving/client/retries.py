@@ -13,7 +13,7 @@ PATIENCE = 600.0  # seconds; a call that is older comes back no more, though the
 def pause(error: GanymedeError, attempt: int) -> float | None:
     """Seconds to wait after `error` in `attempt` (0 the first); None where trying again is of no use.
 
-    Any request may be sent again, POST as well: an address always means the same picture, so a reply that was lost is
+    Any request may be sent again, POST as well: an address always means the same image, so a reply that was lost is
     made again as it was. Up to half of a pause is left to chance, and so is what follows a `Retry-After`, or clients
     that failed together would come back together.
     """

@@ -1,4 +1,4 @@
-"""Any number of pictures, in order, page by page: several requests are in flight, and no more pages are held."""
+"""Any number of images, in order, page by page: several requests are in flight, and no more pages are held."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from serving.client.requests import Request
 
 
 class Stream:
-    """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew.
+    """Iterates over images; `pages()` over the replies they came in. Each iteration asks the server anew.
 
     Who leaves the loop early waits for the requests that are under way. A stream pickles as its range of addresses and
     its client's settings. An iteration does not; a forked process that inherits one goes on from its position, and
@@ -68,7 +68,7 @@ class Stream:
 
 
 class AsyncStream:
-    """Iterates over pictures; `pages()` over the replies they came in. Each iteration asks the server anew.
+    """Iterates over images; `pages()` over the replies they came in. Each iteration asks the server anew.
 
     Who may leave the loop early and goes on in the same task should close what is iterated, as `contextlib.aclosing`
     does: until then its requests go on. Pickles as `Stream` does.

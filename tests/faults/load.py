@@ -18,7 +18,7 @@ CLIENTS = ["taskset", "-c", str(CPUS[-1])] if len(CPUS) > 1 else []
 
 
 class Load:
-    """Requests for pictures under way; `options` are those of the generator. Ends with the block."""
+    """Requests for images under way; `options` are those of the generator. Ends with the block."""
 
     def __init__(self, port: int, **options: float | str):
         command = [*CLIENTS, sys.executable, str(GENERATOR), "--port", str(port)]

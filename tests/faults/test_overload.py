@@ -2,7 +2,7 @@
 
 FAULTS=full python -m pytest tests/faults/test_overload.py    a minute each; holds the figures to what is promised
 
-That is promised of requests for 64 pictures. The fewer a request asks for, the more of a processor it takes to refuse
+That is promised of requests for 64 images. The fewer a request asks for, the more of a processor it takes to refuse
 one: for 16 and 1 the figures are told, and the counts held.
 
 Figures of a machine with other work on it say little, so the short form holds the counts alone.

@@ -46,7 +46,7 @@ def samples(server: Server) -> tuple[float, int, int]:
 
 
 def wander(server: Server, stop: threading.Event) -> None:
-    """One client that asks for everything, for new pictures and unknown paths, and hangs up now and then."""
+    """One client that asks for everything, for new images and unknown paths, and hangs up now and then."""
     rng = random.Random(7)
     with httpx2.Client(base_url=server.url, timeout=30) as client:
         while not stop.wait(0.02):

@@ -62,7 +62,7 @@ class Bystander(threading.Thread):
 
 
 def ask(port: int) -> float:
-    """Seconds until a good request is answered with its picture."""
+    """Seconds until a good request is answered with its image."""
     began = time.monotonic()
     with connect(port) as connection:
         connection.sendall(attacks.GOOD.replace(b"Host: x", b"Host: x\r\nConnection: close"))

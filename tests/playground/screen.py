@@ -64,7 +64,7 @@ class Screen:
         assert self.complaints == [], "\n".join(self.complaints)
 
     def open(self, query: str = "", ready: str = ".drawn") -> "Screen":
-        """Loads the page at `query`, and waits for pictures in its view."""
+        """Loads the page at `query`, and waits for images in its view."""
         self.page.goto(f"{self.url}/{query}")
         expect(self.page.locator(f"#view {ready}").first).to_be_visible()
         return self
@@ -91,14 +91,14 @@ class Screen:
         assert same(last, wanted), f"{last} is not {wanted}"
 
     def shows(self, canvas: Locator, picture: np.ndarray) -> None:
-        """Waits until a canvas shows a picture (H, W, C), pixel for pixel."""
+        """Waits until a canvas shows an image (H, W, C), pixel for pixel."""
         self.becomes(lambda: pixels(canvas), rgb(picture))
 
     def sample(self, **body: object) -> np.ndarray:
         return self.api("/v1/sample", **body)
 
     def api(self, route: str, **body: object) -> np.ndarray:
-        """The pictures that the API answers with (N, H, W, C)."""
+        """The images that the API answers with (N, H, W, C)."""
         reply = self.http.post(route, json=body, headers={"Accept": NPY})
         assert reply.status_code == 200, reply.text
         return pictures.of_npy(reply.content)

@@ -210,7 +210,7 @@ def test_a_wrong_request_is_sent_once_and_its_error_stays(desktop: Screen):
 
     desktop.page.goto(f"{desktop.url}/?view=interpolate&keyframes=abc:0,8:0")
     expect(desktop.page.locator("#notice")).to_be_visible()
-    desktop.page.wait_for_timeout(1500)  # the tray's pictures have come
+    desktop.page.wait_for_timeout(1500)  # the tray's images have come
     expect(desktop.page.locator("#notice")).to_contain_text("abc")
     desktop.page.get_by_role("link", name="Sample").click()
     expect(desktop.page.locator(".grid .drawn").first).to_be_visible()

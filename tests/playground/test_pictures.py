@@ -1,4 +1,4 @@
-"""The pictures of the page that the README and docs/playground.md show. To make them again:
+"""The images of the page that the README and docs/playground.md show. To make them again:
 
 PLAYGROUND_PICTURES=docs/pictures .venv/bin/python -m pytest tests/playground/test_pictures.py
 """

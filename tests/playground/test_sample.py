@@ -1,4 +1,4 @@
-"""Sample: a grid that fills, goes on without end, and gives its pictures to the other views."""
+"""Sample: a grid that fills, goes on without end, and gives its images to the other views."""
 
 import re
 

@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where rendered pictures are kept during the tests."""
+    """Where rendered images are kept during the tests."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -1,4 +1,4 @@
-"""Models that know a few pictures by heart: what every measure must find in them is known beforehand."""
+"""Models that know a few images by heart: what every measure must find in them is known beforehand."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ def memoriser(
     *,
     horizontal_flips: bool = False,
 ) -> Runtime:
-    """A model of (M, C, R, R) uint8 pictures, each as likely as any other; with classes, of those in its label's share.
+    """A model of (M, C, R, R) uint8 images, each as likely as any other; with classes, of those in its label's share.
 
-    The largest of the latents chooses the picture. With K classes the first M / K pictures are of the first one.
+    The largest of the latents chooses the image. With K classes the first M / K images are of the first one.
     """
     count, channels, size, _ = pictures.shape
     latent_size = count // len(classes or [None])

@@ -122,7 +122,7 @@ def test_a_penalty_is_taken_through_the_augmentation():
     seen = seeded(images, ("translation", "cutout"))
     penalty = gradient_penalty(images, weight * seen.sum(dim=(1, 2, 3)))
     (gradient,) = torch.autograd.grad(penalty, weight)
-    shown = (seen != 0).sum().item() / 8  # pixels a picture that D sees
+    shown = (seen != 0).sum().item() / 8  # pixels an image that D sees
     assert penalty.item() == pytest.approx(2**2 * shown / 2) and gradient.item() == pytest.approx(2 * shown)
 
 

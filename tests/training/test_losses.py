@@ -56,7 +56,7 @@ def some_logits(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def gradients(loss: typing.Callable[[Tensor, Tensor], Tensor], real: float, fake: float) -> list[float]:
-    """Of a loss of one picture each, in the two logits."""
+    """Of a loss of one image each, in the two logits."""
     logits = torch.tensor([real]).requires_grad_(), torch.tensor([fake]).requires_grad_()
     found = torch.autograd.grad(loss(*logits), logits, allow_unused=True)
     return [0.0 if gradient is None else gradient.item() for gradient in found]

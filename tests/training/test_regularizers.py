@@ -33,7 +33,7 @@ def linear(weights: Tensor):
 
 
 def quadratic(images: Tensor) -> Tensor:
-    """A discriminator whose gradient at a picture is the picture."""
+    """A discriminator whose gradient at an image is the image."""
     return images.square().sum(dim=(1, 2, 3)) / 2
 
 
@@ -137,7 +137,7 @@ def linear_synthesis(matrix: Tensor, ws: Tensor) -> Tensor:
 
 
 def test_path_length_of_a_linear_synthesis_is_its_norm():
-    matrix = torch.randn(3, 5, 2, 4, 4)  # 3 styles of 5, pictures of 2 x 4 x 4
+    matrix = torch.randn(3, 5, 2, 4, 4)  # 3 styles of 5, images of 2 x 4 x 4
     ws = torch.randn(20_000, 3, 5, requires_grad=True)
     penalty, mean = path_length(linear_synthesis(matrix, ws), ws, torch.zeros(()))
     length = mean.item() / 0.01  # the mean began at 0

@@ -1,7 +1,7 @@
 """Renders the critters set: DiceBear's `critters` avatars (art CC0), coarse to fine structure separate by construction.
 
-Picture i is a pure function of the seed "critter-<i>", the same pixels every time, so the set has no end: training
-pictures are 0 .. N-1 and held-out ones begin at `HELD_OUT`.
+Image i is a pure function of the seed "critter-<i>", the same pixels every time, so the set has no end: training
+images are 0 .. N-1 and held-out ones begin at `HELD_OUT`.
 """
 
 import json
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from training import files
 
 SIZE = 64
-HELD_OUT = 10_000_000  # first index of the pictures no training sees
+HELD_OUT = 10_000_000  # first index of the images no training sees
 LICENCE = "CC0 1.0"
 SOURCE = "DiceBear critters 10.6.0"
 OPTIONS = {
@@ -34,7 +34,7 @@ OPTIONS = {
     "scale": [0.88, 1.0],
     "translateX": [-6, 6],
 }
-ATTRIBUTES = {  # of every picture: the option of the avatar that says it
+ATTRIBUTES = {  # of every image: the option of the avatar that says it
     "body": "bodyVariant",
     "top": "topVariant",
     "eyes": "eyesVariant",
@@ -48,7 +48,7 @@ MIRRORED = {"lean": "tilt"}  # as critters are flipped at random, one body: only
 
 
 def render(index: int) -> np.ndarray:
-    """Picture `index` -> (64, 64, 3) uint8."""
+    """Image `index` -> (64, 64, 3) uint8."""
     import resvg_py
 
     png = resvg_py.svg_to_bytes(svg_string=_avatar(index).to_string(), width=SIZE, height=SIZE, skip_system_fonts=True)
@@ -77,7 +77,7 @@ def vocabulary() -> str:
 
 
 def attributes(index: int) -> np.ndarray:
-    """What picture `index` shows -> (7,) int64: of each of ATTRIBUTES, which of its `attribute_values`."""
+    """What image `index` shows -> (7,) int64: of each of ATTRIBUTES, which of its `attribute_values`."""
     options = _avatar(index).to_json()["options"]
     found = []
     for name, option in ATTRIBUTES.items():
@@ -88,7 +88,7 @@ def attributes(index: int) -> np.ndarray:
 
 
 def render_range(start: int, count: int, *, progress: bool = True) -> np.ndarray:
-    """Pictures start .. start+count-1, in parallel over the cores this process may use -> (count, 64, 64, 3) uint8."""
+    """Images start .. start+count-1, in parallel over the cores this process may use -> (count, 64, 64, 3) uint8."""
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     _fill(images, render, start, "rendering critters", progress)
     return images
@@ -100,7 +100,7 @@ def cached(folder: Path, split: str, count: int) -> np.ndarray:
 
 
 def cached_attributes(folder: Path, split: str, count: int) -> np.ndarray:
-    """The attributes of the same pictures, found once and kept in `folder` -> (count, 7) int64."""
+    """The attributes of the same images, found once and kept in `folder` -> (count, 7) int64."""
 
     def find() -> np.ndarray:
         found = np.empty((count, len(ATTRIBUTES)), np.int64)

@@ -15,7 +15,7 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """What a model card says of a data set."""
+    """What a model card says of a dataset."""
 
     name: str
     licence: str
@@ -83,7 +83,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much there is of a data set."""
+    """How much there is of a dataset."""
 
     pictures: int
     channels: int

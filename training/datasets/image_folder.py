@@ -248,7 +248,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def read(path: Path, resolution: int) -> np.ndarray:
-    """One picture by the steps at the top of this file -> (R, R, 3) uint8. Raises DataError, naming the file."""
+    """One image by the steps at the top of this file -> (R, R, 3) uint8. Raises DataError, naming the file."""
     try:
         with Image.open(path) as image:
             picture = _to_rgb(ImageOps.exif_transpose(image))
@@ -286,7 +286,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _bombs_refused() -> Iterator[None]:
-    """Has Pillow refuse a picture of more than MAX_IMAGE_PIXELS, where it only warns up to twice as many."""
+    """Has Pillow refuse an image of more than MAX_IMAGE_PIXELS, where it only warns up to twice as many."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield

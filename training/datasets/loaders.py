@@ -31,7 +31,7 @@ SOURCES = {
 NAMES = (*SOURCES, "folder", "npz")
 
 
-EXTENTS = {  # of training pictures
+EXTENTS = {  # of training images
     "mnist": Extent(60_000, 1, 10),
     "fashion-mnist": Extent(60_000, 1, 10),
     "cifar10": Extent(50_000, 3, 10),
@@ -44,11 +44,11 @@ Parts = tuple[Tensor, Tensor | None, tuple[str, ...] | None]  # images (N, C, H,
 
 
 def load(name: str, folder: Path, resolution: int, split: str = "train", count: int | None = None) -> Dataset:
-    """A data set by name, at `resolution` pixels. Raises DataError.
+    """A dataset by name, at `resolution` pixels. Raises DataError.
 
     `folder` is in torchvision's layout; what is missing is downloaded (MNIST, Fashion-MNIST, CIFAR-10) or rendered
-    (critters) into it. For "folder" it is the folder of pictures itself, where `train` and `test` or `val` are the
-    splits if it has them; for "npz" it is the file. `count` takes the first so many pictures; of a folder or a file,
+    (critters) into it. For "folder" it is the folder of images itself, where `train` and `test` or `val` are the
+    splits if it has them; for "npz" it is the file. `count` takes the first so many images; of a folder or a file,
     which may be sorted by class, so many at even distances.
     """
     _check(name, resolution, count)
@@ -73,7 +73,7 @@ def load(name: str, folder: Path, resolution: int, split: str = "train", count: 
 
 
 def extent(name: str, folder: Path, resolution: int, count: int | None = None) -> Extent:
-    """Of what `load` gives to train on; only a user's own pictures are looked at for it. Raises DataError."""
+    """Of what `load` gives to train on; only a user's own images are looked at for it. Raises DataError."""
     _check(name, resolution, count)
     if name in EXTENTS:
         known = EXTENTS[name]
@@ -175,7 +175,7 @@ def _cifar10(folder: Path, split: str) -> Parts:
 def _stacked_mnist(folder: Path, split: str, resolution: int, count: int) -> Parts:
     """`count` triples of digits, each drawn from all of MNIST (Metz et al. 2017, section 3.3.1), the same ones always.
 
-    A triple is the red, green and blue plane of one picture; its class is 100 r + 10 g + b.
+    A triple is the red, green and blue plane of one image; its class is 100 r + 10 g + b.
     """
     images, labels, _ = _mnist("mnist", folder, split)
     images = resize(images, resolution)[:, 0]  # before they are stacked, since those are more

@@ -1,4 +1,4 @@
-"""An .npz file of pictures -> one uint8 tensor."""
+"""An .npz file of images -> one uint8 tensor."""
 
 import zipfile
 from pathlib import Path
@@ -13,7 +13,7 @@ MAX_CLASSES = 65_536  # without names: what 16 bits count
 
 
 def load(path: Path) -> tuple[Tensor, Tensor | None, tuple[str, ...] | None]:
-    """The pictures in an .npz file. Nothing is unpickled. Raises DataError, naming the file.
+    """The images in an .npz file. Nothing is unpickled. Raises DataError, naming the file.
 
     `images` (N, H, H), (N, H, H, C) or (N, C, H, H) uint8 with C = 1 or 3; `labels` (N,) integers from 0 up, and
     `classes` (K,) strings that name them, may be left out.

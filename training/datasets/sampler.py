@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Sampler:
-    """The order in which a run sees the pictures: every epoch a new permutation, a function of (seed, epoch) alone.
+    """The order in which a run sees the images: every epoch a new permutation, a function of (seed, epoch) alone.
 
     So a run that goes on at image k needs nothing but k.
     """
@@ -17,7 +17,7 @@ class Sampler:
         self.permutation = torch.empty(0, dtype=torch.int64)
 
     def batch(self, position: int, size: int) -> Tensor:
-        """Indices of the pictures at position .. position+size-1 of the endless stream -> (size,) int64."""
+        """Indices of the images at position .. position+size-1 of the endless stream -> (size,) int64."""
         taken: list[Tensor] = []
         while size:
             epoch, offset = divmod(position, self.size)
@@ -32,7 +32,7 @@ class Sampler:
 
 
 def mirrored(n: int, position: int, seed: int) -> Tensor:
-    """Which pictures at position .. position+n-1 of the endless stream are mirrored, about half: (n,) bool.
+    """Which images at position .. position+n-1 of the endless stream are mirrored, about half: (n,) bool.
 
     A function of (seed, position) alone: a resumed run, or one that shares each batch out over more processes, mirrors
     the same ones.

@@ -23,7 +23,7 @@ BATCH = 128
 LEARNING_RATE = 2e-3
 GRID = 16  # pixels at which the first convolution works: finer ones are folded into channels, so that none costs more
 WIDTHS = (48, 64, 128)  # channels at 16, 8 and 4 px
-NOISE = 0.15  # greatest standard deviation of what training pictures are worn with, in [-1, 1]
+NOISE = 0.15  # greatest standard deviation of what training images are worn with, in [-1, 1]
 READ_BATCH = 500
 
 
@@ -53,11 +53,11 @@ class AttributeClassifier:
     confidence: dict[str, float]  # ... and its mean confidence there; on other images it may be less
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Pictures (N, R, R, 3) uint8 -> (N, 7) int64: for each of critters.ATTRIBUTES the likeliest value."""
+        """Images (N, R, R, 3) uint8 -> (N, 7) int64: for each of critters.ATTRIBUTES the likeliest value."""
         return _read(self.network, pictures)[0]
 
     def mean_confidence(self, pictures: np.ndarray) -> dict[str, float]:
-        """The mean probability of the values that are read in pictures (N, R, R, 3) uint8, by attribute."""
+        """The mean probability of the values that are read in images (N, R, R, 3) uint8, by attribute."""
         return _by_attribute(_read(self.network, pictures)[1])
 
 
@@ -104,7 +104,7 @@ def _train(network: Network, images: Tensor, attributes: Tensor) -> None:
 
 
 def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures with some noise, half of them blurred: generated ones are less clean than renders. (N, 3, R, R)."""
+    """Images with some noise, half of them blurred: generated ones are less clean than renders. (N, 3, R, R)."""
     strength = NOISE * torch.rand(len(images), 1, 1, 1, generator=generator)
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     mixed = images + (blurred - images) * (torch.rand(len(images), 1, 1, 1, generator=generator) * 2 - 1).clamp(min=0)
@@ -113,7 +113,7 @@ def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _read(network: Network, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, R, R, 3) uint8 -> the likeliest values (N, 7) int64, and their probabilities (N, 7)."""
+    """Images (N, R, R, 3) uint8 -> the likeliest values (N, 7) int64, and their probabilities (N, 7)."""
     confidences, values = [], []
     for start in range(0, len(pictures), READ_BATCH):
         part = np.ascontiguousarray(pictures[start : start + READ_BATCH].transpose(0, 3, 1, 2))

@@ -1,7 +1,7 @@
-"""A small classifier between a conditional model's pictures and real ones: whether the classes of both are the same.
+"""A small classifier between a conditional model's images and real ones: whether the classes of both are the same.
 
-Trained on the model's pictures alone and tried on real ones, it shows whether they vary as real ones do: a generator
-whose pictures look right one by one may still miss that. Trained on real ones and tried on the model's, it shows
+Trained on the model's images alone and tried on real ones, it shows whether they vary as real ones do: a generator
+whose images look right one by one may still miss that. Trained on real ones and tried on the model's, it shows
 whether those are of the class that was asked for. The two are GAN-train and GAN-test of Shmelkov et al. (2018, section
 3); the first is also the classification accuracy score of Ravuri and Vinyals (2019).
 """
@@ -22,7 +22,7 @@ from training.evaluation.metric import Baseline, Metric, Value, value
 EPOCHS = 8
 BATCH = 128
 LEARNING_RATE = 1e-3
-MOST = 60_000  # pictures to learn from
+MOST = 60_000  # images to learn from
 TRIED = 10_000  # of the model's that the LeNet of real ones reads
 TOLD = 20  # classes at most that are told one by one
 PART = 1000
@@ -47,7 +47,7 @@ class LeNet(nn.Module):
 def measure(evaluation: Evaluation) -> list[Value]:
     """GAN-train and GAN-test, the latter by class too: of conditional models of labelled data.
 
-    The baselines are of the LeNet that learnt from as many real pictures, on the real test pictures.
+    The baselines are of the LeNet that learnt from as many real images, on the real test images.
     """
     model, train = evaluation.model, evaluation.train
     assert model.classes is not None and train.labels is not None
@@ -91,7 +91,7 @@ def measure(evaluation: Evaluation) -> list[Value]:
 
 
 def train_on(images: Tensor, labels: Tensor, classes: int) -> LeNet:
-    """images (N, C, R, R) uint8 in any memory format, labels (N,) int64; the same network for the same pictures."""
+    """images (N, C, R, R) uint8 in any memory format, labels (N,) int64; the same network for the same images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = LeNet(images.shape[-1], images.shape[1], classes)

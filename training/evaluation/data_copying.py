@@ -33,10 +33,10 @@ def nearest_neighbours(points: np.ndarray, references: np.ndarray) -> tuple[np.n
 
 
 def data_copying(sample_distances: np.ndarray, held_out_distances: np.ndarray) -> float:
-    """Probability that a sample lies nearer to its nearest training picture than a held-out picture lies to its own.
+    """Probability that a sample lies nearer to its nearest training image than a held-out image lies to its own.
 
     The statistic of Meehan et al. (2020, section 3), ties counted half: 0.5 where the samples keep the distance that
-    new pictures have, 1 where all of them are copies. Distances (N,) and (M,).
+    new images have, 1 where all of them are copies. Distances (N,) and (M,).
     """
     order = np.sort(held_out_distances)
     above = len(order) - np.searchsorted(order, sample_distances, side="right")

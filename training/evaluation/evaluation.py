@@ -13,14 +13,14 @@ from training.datasets.dataset import Dataset
 from training.errors import DataError, TrainingError
 from training.evaluation import inception, samples
 
-LEAST = 10  # pictures on either side: of fewer there are no statistics, nor enough neighbours
+LEAST = 10  # images on either side: of fewer there are no statistics, nor enough neighbours
 
 
 class Evaluation:
-    """A model, the real pictures it is held against, and the Inception features of both.
+    """A model, the real images it is held against, and the Inception features of both.
 
-    `count` generated pictures are compared with `reference` test pictures, or as many as there are. Where a data set
-    is not divided the "test" pictures are those it was trained on, and `held_out` is false.
+    `count` generated images are compared with `reference` test images, or as many as there are. Where a dataset
+    is not divided the "test" images are those it was trained on, and `held_out` is false.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Evaluation:
 
     @cached_property
     def test(self) -> Dataset:
-        """The first `reference` pictures that it was not trained on."""
+        """The first `reference` images that it was not trained on."""
         return self._load("test", self.reference)
 
     @property
@@ -86,7 +86,7 @@ class Evaluation:
 
     @property
     def labelled(self) -> bool:
-        """Whether real pictures, some of them held out, have classes."""
+        """Whether real images, some of them held out, have classes."""
         return self.held_out and self.test.labels is not None
 
     @cached_property
@@ -94,7 +94,7 @@ class Evaluation:
         return self.features_of(self.sampled, self.count)
 
     def sampled(self, start: int, n: int) -> np.ndarray:
-        """Pictures start .. start+n-1 of those that are measured."""
+        """Images start .. start+n-1 of those that are measured."""
         return samples.generate(self.runtime, start, n)[0]
 
     @cached_property
@@ -116,7 +116,7 @@ class Evaluation:
 
     @cached_property
     def train_features(self) -> np.ndarray:
-        """Of as many training pictures as are compared: they stand in the samples' place, for the floor."""
+        """Of as many training images as are compared: they stand in the samples' place, for the floor."""
         n = min(self.count, len(self.test))
         return inception.dataset_features(self.train, self.name, self.data_folder, n, self.extract)
 
@@ -137,7 +137,7 @@ class Evaluation:
         return self.features_of(pictures, 2 * paths, f"-path-{space}-{epsilon:g}")
 
     def features_of(self, pictures: inception.Pictures, n: int, suffix: str = "") -> np.ndarray:
-        """Of n pictures of the model, kept under its sha256; `suffix` says which pictures."""
+        """Of n images of the model, kept under its sha256; `suffix` says which images."""
         key = f"{self.model.id}-{self.model.sha256[:16]}{suffix}"
         path = inception.cache_folder(self.name, self.data_folder) / f"{key}.npy"
         return inception.features(pictures, n, self.extract, path, f"{self.model.id}{suffix}")

@@ -1,6 +1,6 @@
-"""Inception features of pictures, kept in files as they are computed.
+"""Inception features of images, kept in files as they are computed.
 
-They are dear on a CPU (80 ms a picture on two cores of an AMD EPYC), so what was stopped goes on where it was, and what
+They are dear on a CPU (80 ms an image on two cores of an AMD EPYC), so what was stopped goes on where it was, and what
 two evaluations share is computed once.
 """
 
@@ -22,16 +22,16 @@ from training.datasets.dataset import Dataset
 from training.errors import DataError
 
 SIZE = 2048
-BATCH = 100  # pictures at a time ...
+BATCH = 100  # images at a time ...
 CPU_BATCH = 25  # ... and of them on a CPU
 KEEP_SECONDS = 15.0  # between two writes of the features
 
-Pictures = Callable[[int, int], np.ndarray]  # (start, n) -> pictures start .. start+n-1, (n, H, W, C) uint8
-Extract = Callable[[np.ndarray], np.ndarray]  # pictures (N, H, W, C) uint8 -> features (N, 2048) float32
+Pictures = Callable[[int, int], np.ndarray]  # (start, n) -> images start .. start+n-1, (n, H, W, C) uint8
+Extract = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, C) uint8 -> features (N, 2048) float32
 
 
 def extractor(weights: Path | None, device: torch.device | str) -> Extract:
-    """Pictures (N, H, W, C) uint8 -> Inception features (N, 2048) float32, also on CUDA with no less than float32.
+    """Images (N, H, W, C) uint8 -> Inception features (N, 2048) float32, also on CUDA with no less than float32.
 
     No path: torch-fidelity downloads the weights.
 
@@ -72,7 +72,7 @@ def protocol(channels: int) -> str:
 
 
 def features(pictures: Pictures, n: int, extract: Extract, path: Path, label: str) -> np.ndarray:
-    """Features of pictures 0 .. n-1 -> (n, 2048), kept in `path` as they come, and taken from there."""
+    """Features of images 0 .. n-1 -> (n, 2048), kept in `path` as they come, and taken from there."""
     parts = [np.load(path) if path.exists() else np.empty((0, SIZE), np.float32)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=n, initial=min(len(parts[0]), n), unit="img", desc=f"Inception features: {label}") as bar:
@@ -98,12 +98,12 @@ def _keep(parts: list[np.ndarray], path: Path) -> list[np.ndarray]:
 
 
 def real_features(name: str, folder: Path, resolution: int, n: int, extract: Extract) -> np.ndarray:
-    """Features of the first `n` test pictures of a data set, or of as many as it has -> (n, 2048)."""
+    """Features of the first `n` test images of a dataset, or of as many as it has -> (n, 2048)."""
     return dataset_features(loaders.load(name, folder, resolution, "test", n), name, folder, n, extract)
 
 
 def dataset_features(dataset: Dataset, name: str, folder: Path, n: int, extract: Extract) -> np.ndarray:
-    """Features of the first `n` pictures of a data set that loaders.load read from `folder`, or of all -> (n, 2048).
+    """Features of the first `n` images of a dataset that loaders.load read from `folder`, or of all -> (n, 2048).
 
     Of a user's own set, which may be sorted by class, of `n` at even distances.
     """
@@ -112,7 +112,7 @@ def dataset_features(dataset: Dataset, name: str, folder: Path, n: int, extract:
     resolution = images.shape[-1]
     if name in loaders.SOURCES:
         key = f"{name}-{resolution}-{dataset.split}"
-    else:  # two folders may have one name, and either may change: the key is what is in the pictures
+    else:  # two folders may have one name, and either may change: the key is what is in the images
         images = images[torch.arange(n) * len(images) // n]
         key = f"{name}-{resolution}-{hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]}"
 

@@ -12,9 +12,9 @@ from training.evaluation.metric import Baseline, Metric, Value, described, value
 
 
 def inception_score(probabilities: np.ndarray) -> float:
-    """exp of the mean KL divergence of p(y|x) from p(y) (Salimans et al. 2016, section 4), over all pictures at once.
+    """exp of the mean KL divergence of p(y|x) from p(y) (Salimans et al. 2016, section 4), over all images at once.
 
-    probabilities (N, K), rows that sum to 1 -> 1, where the class says nothing of the picture, to K.
+    probabilities (N, K), rows that sum to 1 -> 1, where the class says nothing of the image, to K.
     """
     p = torch.from_numpy(probabilities).double()
     marginal = p.mean(dim=0, keepdim=True)

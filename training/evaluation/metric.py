@@ -46,7 +46,7 @@ def value(
 
 
 def described(real: Dataset) -> str:
-    """Such as "10,000 test pictures"."""
+    """Such as "10,000 test images"."""
     return f"{len(real):,} {real.split} pictures"
 
 

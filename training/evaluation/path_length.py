@@ -9,9 +9,9 @@ from training.evaluation.metric import Metric, Value, value
 
 PATHS = 500
 
-# Karras et al. 2019 step by 1e-4 between pictures of floating point numbers. Ours have 256 levels: a step too short
+# Karras et al. 2019 step by 1e-4 between images of floating point numbers. Ours have 256 levels: a step too short
 # shows little but their rounding, and one too long cuts the path's corners. Path lengths measured on 6 paths, as shares
-# of what unrounded pictures give at a step of 0.001; in brackets those of unrounded pictures:
+# of what unrounded images give at a step of 0.001; in brackets those of unrounded images:
 #   step                       0.001      0.003        0.01         0.02         0.05
 #   dcgan-mnist, z             2.6 (1)    1.39 (1.05)  0.92 (0.94)  0.70 (0.71)  0.37 (0.37)
 #   stylegan-lite-critters, w  14.5 (1)   3.68 (0.99)  1.24 (0.97)  0.94 (0.89)  0.60 (0.58)

@@ -1,4 +1,4 @@
-"""The pictures of an exported model that are measured: each a function of its number alone, whatever the batch."""
+"""The images of an exported model that are measured: each a function of its number alone, whatever the batch."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from serving.engine.latents import Address, address_range, lerp, slerp
 from serving.engine.repository import Model
 from serving.engine.runtime import Runtime
 
-SEED = 1_000_003  # of the pictures that are measured; far from the small seeds that people look at
+SEED = 1_000_003  # of the images that are measured; far from the small seeds that people look at
 PATH_SEED = SEED + 1
 COLUMN_SEED = SEED + 2  # of the second of the two that are mixed
 
@@ -18,26 +18,26 @@ STYLES: tuple[Styles, ...] = ("coarse", "middle", "fine")
 
 
 def generate(runtime: Runtime, start: int, n: int, seed: int = SEED) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pictures at addresses (seed, start ..) -> (n, H, W, C) uint8, and their labels: the classes in turn."""
+    """Images at addresses (seed, start ..) -> (n, H, W, C) uint8, and their labels: the classes in turn."""
     labels = _in_turn(runtime.model, np.arange(start, start + n))
     return runtime.generate(runtime.model.latents(address_range(seed, start, n)), labels), labels
 
 
 def described(model: Model, number: int) -> dict[str, Any]:
-    """Where the picture of `generate` with this number lies, as model.json holds it: address, label if there is one."""
+    """Where the image of `generate` with this number lies, as model.json holds it: address, label if there is one."""
     label = {"label": number % len(model.classes)} if model.classes else {}
     return {"address": [SEED, number], **label}
 
 
 def truncated(runtime: Runtime, psi: float, start: int, n: int) -> np.ndarray:
-    """The pictures of `generate` at truncation `psi` on every layer: style models. -> (n, H, W, C) uint8"""
+    """The images of `generate` at truncation `psi` on every layer: style models. -> (n, H, W, C) uint8"""
     model = runtime.model
     z = model.latents(address_range(SEED, start, n))
     return runtime.generate(z, _in_turn(model, np.arange(start, start + n)), np.full(1, psi, np.float32))
 
 
 def mixed(runtime: Runtime, start: int, n: int, styles: Styles | None = None) -> np.ndarray:
-    """Mixes of two: number i has `styles` of the picture at (COLUMN_SEED, i) and all others of the one at (SEED, i).
+    """Mixes of two: number i has `styles` of the image at (COLUMN_SEED, i) and all others of the one at (SEED, i).
 
     Where `styles` are not given they are coarse, middle and fine ones in turn. -> numbers start .., (n, H, W, C) uint8
     """
@@ -56,7 +56,7 @@ def mixed(runtime: Runtime, start: int, n: int, styles: Styles | None = None) ->
 
 
 def path_ends(runtime: Runtime, space: Literal["z", "w"], epsilon: float, start: int, n: int) -> np.ndarray:
-    """Pictures of steps along paths between latents: number 2i is path i at t, 2i + 1 at t + `epsilon`.
+    """Images of steps along paths between latents: number 2i is path i at t, 2i + 1 at t + `epsilon`.
 
     t is uniform in [0, 1 - epsilon); the path is a great circle in z and a straight line in w (Karras et al. 2019,
     eqs. 2 and 3); both ends of a path have one label, the classes in turn. -> numbers start .., (n, H, W, C) uint8

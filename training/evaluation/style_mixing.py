@@ -58,7 +58,7 @@ def measure(evaluation: Evaluation) -> list[Value]:
 def follows(rows: np.ndarray, columns: np.ndarray, mixes: np.ndarray) -> dict[str, dict[str, float]]:
     """For each attribute, the shares of mixes that have the row's value and the column's where those two differ.
 
-    Values (N, 7) of the pictures of rows, of columns and of their mixes, as critters.ATTRIBUTES orders them.
+    Values (N, 7) of the images of rows, of columns and of their mixes, as critters.ATTRIBUTES orders them.
     """
     table = {}
     for k, name in enumerate(critters.ATTRIBUTES):

@@ -2,7 +2,7 @@
 
 Every process holds the whole networks and its share of each batch: gradients are averaged after each backward pass, so
 the weights stay the same everywhere. Latents and the data order are drawn for the whole batch and then shared out, so
-that as many pictures, of the same latents, are seen however many processes there are. Statistics over a batch (batch
+that as many images, of the same latents, are seen however many processes there are. Statistics over a batch (batch
 normalisation, minibatch deviation) are of a process's share.
 """
 

@@ -1,8 +1,8 @@
 """Signs that a run has collapsed, looked for at every snapshot and said in words.
 
 A sign raises its alarm once it has been there at several looks in a row, and again only after a look without it.
-Pictures are compared by their pixels, which needs no weights and took 0.07 s a look (256 pictures of 28 px, one core).
-That is rough. Of test pictures of MNIST none of 50 draws raised an alarm; where one class was left out it was found
+Images are compared by their pixels, which needs no weights and took 0.07 s a look (256 images of 28 px, one core).
+That is rough. Of test images of MNIST none of 50 draws raised an alarm; where one class was left out it was found
 lost in 10 % (the 9) to 90 % (the 2) of draws, where two were, in 90 %. What a class looks like is for FID to say.
 """
 
@@ -15,18 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 32  # pixels, to which larger pictures are averaged: enough to tell them apart, and cheap
-REFERENCE = 2000  # real pictures that generated ones are held against; by them 91 % of MNIST is read rightly
+SIDE = 32  # pixels, to which larger images are averaged: enough to tell them apart, and cheap
+REFERENCE = 2000  # real images that generated ones are held against; by them 91 % of MNIST is read rightly
 DISTANCED = 500  # of them that are held against each other: 125,000 pairs
 
-# Samples of this project's MNIST models are 0.98 to 1.07 as far apart as the data, and test pictures of one digit alone
-# 0.57 (the 1) to 0.94: below half they are not only of one kind but nearly the same picture.
+# Samples of this project's MNIST models are 0.98 to 1.07 as far apart as the data, and test images of one digit alone
+# 0.57 (the 1) to 0.94: below half they are not only of one kind but nearly the same image.
 ALIKE = 0.5
 FOUND = 0.1  # of its even share: a class with less is lost
-# Real pictures that are misread or rare give a class less than its even share too. It is missed only if real ones give
+# Real images that are misread or rare give a class less than its even share too. It is missed only if real ones give
 # it this much of it.
 RECOGNISABLE = 0.5
-# Pictures a class, below which classes are not counted: with fewer, one that real pictures show at half its even share
+# Images a class, below which classes are not counted: with fewer, one that real images show at half its even share
 # would be missing by chance more often than once in e^5 = 150 looks.
 PICTURES_PER_CLASS = 10
 # In the runs behind the published models D(real) stayed below 0.95 and D(fake) above 0.047.
@@ -45,7 +45,7 @@ class Alarm:
 
 
 class CollapseDetector:
-    """Holds what a generator makes against the pictures of a data set, with their labels (M,) where there are some.
+    """Holds what a generator makes against the images of a dataset, with their labels (M,) where there are some.
 
     `real` (M, C, R, R) is uint8, or float32 in [-1, 1]; a part of it is drawn, the same every time. FID rises once
     `patience` measurements in a row were worse than the best. `saturates` is False for the Wasserstein loss alone: a
@@ -65,19 +65,19 @@ class CollapseDetector:
         self.needed = {**LOOKS, "fid_rising": patience}
         self.counts = dict.fromkeys(self.needed, 0)  # looks in a row with the sign
         self.best_fid: float | None = None
-        self._by_side: dict[int, _RealImages] = {}  # by the pictures' size: a growing network's changes
+        self._by_side: dict[int, _RealImages] = {}  # by the images' size: a growing network's changes
 
     def look(
         self, pictures: Tensor, statistics: Mapping[str, float], fid: float | None
     ) -> tuple[dict[str, float], list[Alarm]]:
-        """pictures (N, C, r, r) uint8, statistics of the last tick, FID if it was measured -> measures and new alarms.
+        """images (N, C, r, r) uint8, statistics of the last tick, FID if it was measured -> measures and new alarms.
 
-        Measures: `pairwise_distance`, the mean L2 distance between the pictures as a share of the real ones' own;
+        Measures: `pairwise_distance`, the mean L2 distance between the images as a share of the real ones' own;
         `modes`, the classes found among them, where the data have labels and N is large enough to count.
         """
         reals = self._real_at(min(SIDE, pictures.shape[-1]))
         samples = _reduced(pictures.to(self.real.device), SIDE)
-        # Where the data are one picture over and over, so may the samples be.
+        # Where the data are one image over and over, so may the samples be.
         share = pairwise_distance(samples) / reals.distance if reals.distance else 1.0
         measures: dict[str, float] = {"pairwise_distance": share}
         signs = {"samples_alike": _samples_alike(share)}
@@ -126,7 +126,7 @@ class CollapseDetector:
 
 
 class _RealImages:
-    """Real pictures (M, C, r, r), and what they say of themselves: what generated ones are held against."""
+    """Real images (M, C, r, r), and what they say of themselves: what generated ones are held against."""
 
     def __init__(self, real: Tensor, labels: Tensor | None, classes: int):
         self.rows = real.flatten(1)
@@ -134,19 +134,19 @@ class _RealImages:
         if labels is not None:
             distances = torch.cdist(self.rows, self.rows).fill_diagonal_(math.inf)
             nearest, index = distances.min(dim=1)
-            # A picture further from all real ones than these are from each other shows no class: noise, or grey.
+            # An image further from all real ones than these are from each other shows no class: noise, or grey.
             self.limit = nearest.quantile(0.99)
             counts = labels[index].bincount(minlength=classes)
             self.recognisable = counts >= RECOGNISABLE * len(real) / classes  # (classes,) bool
 
     def counts(self, samples: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """How many samples (N, C, r, r) show each class, that of the nearest real picture. -> (classes,) int64."""
+        """How many samples (N, C, r, r) show each class, that of the nearest real image. -> (classes,) int64."""
         nearest, index = torch.cdist(samples.flatten(1), self.rows).min(dim=1)
         return labels[index[nearest <= self.limit]].bincount(minlength=classes)
 
 
 def pairwise_distance(pictures: Tensor) -> float:
-    """Mean L2 distance between two different pictures of (N, C, H, W) float, N at least 2."""
+    """Mean L2 distance between two different images of (N, C, H, W) float, N at least 2."""
     return F.pdist(pictures.flatten(1)).mean().item()
 
 
@@ -162,7 +162,7 @@ def _samples_alike(share: float) -> str | None:
 
 
 def _classes_lost(lost: Tensor, n: int) -> str | None:
-    """lost (classes,) bool, of n pictures."""
+    """lost (classes,) bool, of n images."""
     if not lost.any():
         return None
     names = lost.nonzero().flatten().tolist()

@@ -84,7 +84,7 @@ class Monitor:
 
     stats.jsonl, alarms.jsonl    a line a tick, a line an alarm
     samples/<kimg>.png           the grids, and samples.gif of them all at the end
-    tensorboard/                 the same as events; their step is the number of pictures seen
+    tensorboard/                 the same as events; their step is the number of images seen
 
     A terminal shows a moving bar; in a file each tick is a line. A run that goes on at `kimg` first drops what it is
     about to live again.
@@ -133,7 +133,7 @@ class Monitor:
             print(f"{values['kimg']:.1f}/{self.bar.total:g} kimg, {left / 60:.0f} min left, {shown}", flush=True)
 
     def grid(self, pictures: np.ndarray, kimg: float, columns: int) -> Path:
-        """pictures (N, H, W, C) uint8 -> samples/<kimg>.png."""
+        """images (N, H, W, C) uint8 -> samples/<kimg>.png."""
         grid = images.grid(pictures, columns)
         path = self.samples / _grid_name(kimg)
         files.write_png(path, grid)

@@ -1,4 +1,4 @@
-"""A run's grids as one moving picture."""
+"""A run's grids as one moving image."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ DOUBLINGS = {28: 2, 32: 3, 64: 4}  # resolution -> how often the first map (7 or
 class Config(DiscriminatorConfig):
     latent_size: Count = 100
     base_channels: Count = 64  # channels at half the image's resolution; doubled at each halving
-    # batch: the paper's; none or spectral with a penalty on each picture's gradient, for the first mixes the pictures
+    # batch: the paper's; none or spectral with a penalty on each image's gradient, for the first mixes the images
     discriminator_norm: Literal["batch", "none", "spectral"] = "batch"
     # generator: the paper's transposed convolutions; or, against their checkerboard (Odena et al. 2016), resizing and a
     # 3 x 3 convolution, or a 3 x 3 convolution and a pixel shuffle with ICNR (Aitken et al. 2017)

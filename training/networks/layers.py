@@ -97,9 +97,9 @@ class MinibatchStddev(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Appends a channel a kernel: how near each picture is to the others of its batch (Salimans et al. 2016, 3.2).
+    """Appends a channel a kernel: how near each image is to the others of its batch (Salimans et al. 2016, 3.2).
 
-    (N, C, ...) of `features` values a picture -> (N, C + kernels, ...). The mean over the batch stands where the paper
+    (N, C, ...) of `features` values an image -> (N, C + kernels, ...). The mean over the batch stands where the paper
     has the sum, so that the values, 1/N to 1, do not grow with it.
     """
 
@@ -110,7 +110,7 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # of a difference of two like rows bfloat16 leaves little
-            rows = self.tensor(x.float().flatten(1)).t().contiguous()  # pictures last: 3 times as fast at batch 128
+            rows = self.tensor(x.float().flatten(1)).t().contiguous()  # images last: 3 times as fast at batch 128
             rows = rows.reshape(*self.shape, -1)  # (size, B, N)
             distances = (rows[..., None] - rows[..., None, :]).abs().sum(dim=0)  # (B, N, N)
             nearness = torch.exp(-distances).mean(dim=2).t()  # (N, B)
@@ -118,7 +118,7 @@ class MinibatchDiscrimination(nn.Module):
 
 
 def append_channels(x: Tensor, values: Tensor) -> Tensor:
-    """Values (N, B) of each picture, the same at all of its pixels: x (N, C, ...) -> (N, C + B, ...)."""
+    """Values (N, B) of each image, the same at all of its pixels: x (N, C, ...) -> (N, C + B, ...)."""
     planes = values.reshape(*values.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat([x, planes.to(x.dtype)], dim=1)
 
@@ -126,7 +126,7 @@ def append_channels(x: Tensor, values: Tensor) -> Tensor:
 class Ensemble(nn.Module):
     """Several discriminators that a generator faces at once (Durugkar et al. 2017).
 
-    Each sees every picture: images (N, C, R, R) -> logits (K, N).
+    Each sees every image: images (N, C, R, R) -> logits (K, N).
     """
 
     def __init__(self, discriminators: list[nn.Module]):

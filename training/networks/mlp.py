@@ -1,8 +1,8 @@
 """The vanilla GAN: Goodfellow et al., "Generative adversarial nets" (2014), two multilayer perceptrons.
 
-A picture is as many numbers as it has values, of any resolution: a digit of (1, 28, 28), or a point of the plane as a
-picture of 2 channels and 1 pixel. As in the paper the generator's hidden layers are rectified and the discriminator may
-have dropout. Unlike there the pictures are in [-1, 1], by tanh, and LeakyReLU stands for maxout.
+An image is as many numbers as it has values, of any resolution: a digit of (1, 28, 28), or a point of the plane as a
+image of 2 channels and 1 pixel. As in the paper the generator's hidden layers are rectified and the discriminator may
+have dropout. Unlike there the images are in [-1, 1], by tanh, and LeakyReLU stands for maxout.
 
 The weights begin as torch begins them. With those of He et al. (2015) a generator had found no mode of the ring of 8
 Gaussians after 1500 steps (3 seeds), with torch's 3 to 7 (5 seeds).

@@ -232,7 +232,7 @@ class Generator(nn.Module):
         self.style_layers = len(self.synthesis.layers)
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
-        """The picture of each z, with the constant noise, as the exported graph gives it."""
+        """The image of each z, with the constant noise, as the exported graph gives it."""
         return self.synthesis(truncate(self.mapping(z), self.mapping.w_mean, z.new_full((1, self.style_layers), psi)))
 
     def grow_to(self, phase: Phase) -> None:

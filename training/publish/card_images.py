@@ -1,4 +1,4 @@
-"""The pictures of a model card, made from the model's folder: its files, model.json's addresses, the run's record."""
+"""The images of a model card, made from the model's folder: its files, model.json's addresses, the run's record."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ RECORD = "training.jsonl"  # of the run's statistics as many lines as a curve sh
 
 
 def draw(runtime: Runtime) -> None:
-    """Writes into the model's folder every picture that can be made from it; others there are stay as they are."""
+    """Writes into the model's folder every image that can be made from it; others there are stay as they are."""
     model = runtime.model
     made = {"samples.png": sample_grid(runtime), "interpolation.png": interpolations(runtime)}
     if model.style:
@@ -53,7 +53,7 @@ def draw(runtime: Runtime) -> None:
 
 
 def sample_grid(runtime: Runtime) -> np.ndarray:
-    """The first pictures of seed 0: eight by eight, or ten of each class in columns."""
+    """The first images of seed 0: eight by eight, or ten of each class in columns."""
     model = runtime.model
     rows, columns = samples_shape(model.image.height, model.classes)
     n = rows * columns
@@ -130,7 +130,7 @@ def keep_record(run: Path, folder: Path) -> None:
 
 
 def _addressed(runtime: Runtime, shown: list[dict[str, Any]]) -> np.ndarray:
-    """The pictures that a metric shows, each an address (seed, index) and perhaps a label, in two rows."""
+    """The images that a metric shows, each an address (seed, index) and perhaps a label, in two rows."""
     z = runtime.model.latents([Address(*each["address"]) for each in shown])
     labels = [each["label"] for each in shown] if runtime.model.classes else None
     return _grid(runtime.generate(z, labels), -(-len(shown) // 2))

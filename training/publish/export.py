@@ -27,14 +27,14 @@ from training.networks import NETWORKS, NetworkConfig, stylegan, stylegan2
 from training.publish import card_images, model_card, model_folder
 from training.recipe import Recipe
 
-LEVELS = 1  # of 255: how far a picture may be from torch's ...
+LEVELS = 1  # of 255: how far an image may be from torch's ...
 TOLERATED = 1e-4  # ... in at most this share of its values, ...
 TOLERATED_LARGE = 1e-3  # ... or this from LARGE pixels on: 16 layers deep, 0.012 % of StyleGAN2's at 1024 px differ
 LARGE = 128
 PARITY_LATENTS = 64
 PARITY_BATCHES = (1, 7, 32)
 PARITY_PIXELS = 2**20  # of all images that are compared, at most
-MIN_SPREAD = 8.0  # levels: standard deviation that pictures of anything have, and a constant grey has not
+MIN_SPREAD = 8.0  # levels: standard deviation that images of anything have, and a constant grey has not
 LICENCE = "Apache-2.0"
 
 

@@ -1,4 +1,4 @@
-"""The model card: README.md of a model folder and its pictures, in Hugging Face's form, made from that folder alone."""
+"""The model card: README.md of a model folder and its images, in Hugging Face's form, made from that folder alone."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -71,7 +71,7 @@ Metrics = dict[str, dict[str, Any]]  # by name
 
 
 def write(folder: Path) -> None:
-    """Draws the pictures of a model folder that follow from it and writes its README.md. Raises ModelError."""
+    """Draws the images of a model folder that follow from it and writes its README.md. Raises ModelError."""
     card_images.draw(Runtime(load_model(folder)))
     files.write(folder / "README.md", render(folder))
 
@@ -271,13 +271,13 @@ def _notes(metrics: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _confusion(classes: list[str], table: list[list[int]]) -> list[str]:
-    """The pictures asked as the class of a row and read as that of a column, counted."""
+    """The images asked as the class of a row and read as that of a column, counted."""
     rows = [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, table, strict=True)]
     return [f"| asked \\ read | {' | '.join(classes)} |", f"| ---: |{' ---: |' * len(classes)}", *rows]
 
 
 def _badly(metrics: Metrics, files: Collection[str]) -> Iterator[str]:
-    """What falls short of real pictures, in words and in the worst pictures."""
+    """What falls short of real images, in words and in the worst images."""
     lines = list(_shortcomings(metrics))
     if lines:
         yield from ("", "## What it does badly", "", *lines)

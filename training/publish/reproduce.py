@@ -13,7 +13,7 @@ from training.recipe import Recipe
 
 
 def commands(document: dict[str, Any], *, run: str, compared: int | None) -> list[str]:
-    """Those of a model.json. run: what `export` took; compared: how many pictures FID was measured with."""
+    """Those of a model.json. run: what `export` took; compared: how many images FID was measured with."""
     training, id = document["training"], document["id"]
     name = training["recipe"].get("data", {}).get("name")
     data = "" if name is None or name in SOURCES else " --data PICTURES"

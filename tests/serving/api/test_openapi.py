@@ -197,7 +197,7 @@ def test_a_reply_is_as_documented(http: httpx2.Client, method: str, path: str, u
 
 @pytest.mark.slow
 def test_a_client_generated_from_it_gets_pictures(server: Server, tmp_path: Path):
-    """By openapi-python-client. It takes pictures as they are once it is told that they are bytes."""
+    """By openapi-python-client. It takes images as they are once it is told that they are bytes."""
     kinds = {kind for path in POSTS for kind in DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]}
     overrides = {kind: "application/octet-stream" for kind in kinds - {"application/json"}}
     config = tmp_path / "config.json"

@@ -192,7 +192,7 @@ def test_a_stream_keeps_to_the_servers_rate_limit(serve: Any, connect: Any):
         began = time.monotonic()
         found = list(client.stream("tiny-dcgan", n=720, seed=7, page=60, in_flight=6))
         assert [picture.index for picture in found] == list(range(720))
-        # A second's pictures are there from the start, and those in flight at the end may all overdraw at once.
+        # A second's images are there from the start, and those in flight at the end may all overdraw at once.
         assert time.monotonic() - began > (720 - 60 - 6 * 60) / 60 - 0.5
 
 

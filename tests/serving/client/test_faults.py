@@ -1,4 +1,4 @@
-"""Whatever befalls a connection, the caller has the right pictures, all of them, or a typed error in time."""
+"""Whatever befalls a connection, the caller has the right images, all of them, or a typed error in time."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from serving.client import (
 )
 from stranger import ECHO, Stranger, raw
 
-REPLY = 16 * 16 * 16 + 128  # bytes of the body of 16 pictures, after some 700 of headers
+REPLY = 16 * 16 * 16 + 128  # bytes of the body of 16 images, after some 700 of headers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Any number of pictures in pages: in order, none missing, and never more in memory than are in flight."""
+"""Any number of images in pages: in order, none missing, and never more in memory than are in flight."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A folder of pictures arrives whole and as its owner sees it, or the file at fault is named."""
+"""A folder of images arrives whole and as its owner sees it, or the file at fault is named."""
 
 import shutil
 import struct

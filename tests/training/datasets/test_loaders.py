@@ -35,7 +35,7 @@ def test_fashion_mnist_has_the_names_of_its_clothes():
 
 @pytest.fixture
 def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A CIFAR-10 of 12 invented pictures in tmp_path, as its authors pack it -> their pixels (12, 3, 32, 32)."""
+    """A CIFAR-10 of 12 invented images in tmp_path, as its authors pack it -> their pixels (12, 3, 32, 32)."""
     from torchvision.datasets import CIFAR10
 
     pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)

@@ -14,7 +14,7 @@ from training.evaluation import attribute_classifier
 
 
 def colour(name: str, index: int) -> np.ndarray:
-    """The RGB value of an attribute of picture `index`."""
+    """The RGB value of an attribute of image `index`."""
     value = critters.attributes(index)[list(critters.ATTRIBUTES).index(name)]
     return np.array(ImageColor.getrgb(critters.attribute_values()[name][value]))
 

@@ -1,4 +1,4 @@
-"""What learns from a model's pictures reads real ones, if those pictures have the classes they are said to have."""
+"""What learns from a model's images reads real ones, if those images have the classes they are said to have."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 @pytest.fixture
 def sorted_digits() -> torch.Tensor:
-    """16 training pictures of each digit, the zeros first. (160, 1, 28, 28) uint8"""
+    """16 training images of each digit, the zeros first. (160, 1, 28, 28) uint8"""
     train = loaders.load("mnist", DATA, 28)
     assert train.labels is not None
     return torch.cat([train.images[train.labels == digit][:16] for digit in range(10)])
@@ -33,16 +33,16 @@ def test_right_labels_teach_and_wrong_ones_mislead(
     monkeypatch.setattr(classification, "EPOCHS", 40)
     right, read_right, worst_right = classification.measure(subject(tmp_path / "right", sorted_digits))
     wrong, read_wrong, worst_wrong = classification.measure(subject(tmp_path / "wrong", sorted_digits.roll(16, dims=0)))
-    assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test pictures, from a few hundred
+    assert right["value"] > 0.6 and right["floor"] > 0.6  # of 64 test images, from a few hundred
     assert wrong["value"] < 0.2 and wrong["floor"] == right["floor"]  # each digit learnt as the one after it
     assert right["samples"] == 256  # as many as there are real ones to learn from
     assert "reads the 64 pictures of the test set" in right["protocol"]
 
-    assert read_right["value"] > 0.9 and worst_right["value"] > 0.6  # training pictures, by the LeNet that learnt them
+    assert read_right["value"] > 0.9 and worst_right["value"] > 0.6  # training images, by the LeNet that learnt them
     assert read_wrong["value"] < 0.1 and worst_wrong["value"] < 0.1
     assert worst_right["value"] == min(read_right["by_class"].values())
     assert worst_right["floor"] == min(read_right["real_by_class"].values()) <= read_right["floor"] == right["floor"]
-    asked_next = [row[k - 1] for k, row in enumerate(read_wrong["confusion"])]  # asked for 3, a picture of a 2
+    asked_next = [row[k - 1] for k, row in enumerate(read_wrong["confusion"])]  # asked for 3, an image of a 2
     assert sum(asked_next) > 0.9 * read_wrong["samples"]
 
 

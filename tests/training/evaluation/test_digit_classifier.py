@@ -1,4 +1,4 @@
-"""The judge reads what is there, and the measures over it find what a model was made to show."""
+"""The digit classifier reads what is there, and the measures over it find what a model was made to show."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def real_digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def read_well() -> dict[int, torch.Tensor]:
-    """Two real pictures of each digit, which the judge reads as what they are."""
+    """Two real images of each digit, which the digit classifier reads as what they are."""
     train = loaders.load("mnist", DATA, 28, "train")
     assert train.labels is not None
     right = (
@@ -66,7 +66,7 @@ def test_a_model_without_classes_is_asked_for_its_rarest_digit(
     assert share["name"] == "smallest_class_share" and share["value"] == 0
     assert real_digits.labels is not None
     rarest = real_digits.labels.bincount().min().item() / 64 * 10
-    assert share["floor"] == pytest.approx(rarest, abs=0.2)  # one picture may be misread
+    assert share["floor"] == pytest.approx(rarest, abs=0.2)  # one image may be misread
 
 
 def test_inception_score_counts_the_digits_a_model_shows(
@@ -82,7 +82,7 @@ def test_modes_of_stacked_digits_are_counted(
     tmp_path: Path, read_well: dict[int, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(modes, "BATCH", 30)
-    triples = [(0, 0, 0), (0, 0, 0), (1, 2, 3), (3, 2, 1)]  # four pictures of three modes, one of them twice as often
+    triples = [(0, 0, 0), (0, 0, 0), (1, 2, 3), (3, 2, 1)]  # four images of three modes, one of them twice as often
     pictures = torch.stack([torch.cat([read_well[digit][0] for digit in triple]) for triple in triples])
     runtime = memoriser(tmp_path / "stacked", pictures.numpy(), "stacked-mnist")
     real = loaders.load("stacked-mnist", DATA, 28, "test", 100)

@@ -53,7 +53,7 @@ def data_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """A model that knows the first 60 training pictures by heart, and makes nothing else."""
+    """A model that knows the first 60 training images by heart, and makes nothing else."""
     train = loaders.load("mnist", DATA, 28, count=60)
     return memoriser(tmp_path / "memoriser", train.images.numpy(), "mnist").model.folder
 
@@ -109,8 +109,8 @@ def test_metrics_are_the_models_and_baselines_the_data_sets(
 def test_a_model_that_memorised_its_images_is_found_out(model_folder: Path, data_folder: Path):
     figures = evaluate(model_folder, data_folder, samples=60, reference=64, device="cpu", metrics=["nearest"])
     for figure in figures:
-        assert figure["value"] == 1  # nearer than every held-out picture ...
-        assert figure["floor"] == pytest.approx(0.5, abs=0.25)  # ... where held-out pictures are as near as others
+        assert figure["value"] == 1  # nearer than every held-out image ...
+        assert figure["floor"] == pytest.approx(0.5, abs=0.25)  # ... where held-out images are as near as others
         assert figure["median_distance"]["samples"] == 0 < figure["median_distance"]["test"]
     shown = np.asarray(Image.open(model_folder / "nearest.png"))
     assert shown.shape == (2 * 56, 10 * 56)
@@ -230,7 +230,7 @@ def test_what_is_least_real_is_shown_with_its_addresses(
     scores = realism(projections_for_inception(made), projections_for_inception(test))
     worst = [each["address"][1] for each in found["shown"]]
     assert [each["address"] for each in found["shown"]] == [[samples.SEED, i] for i in dict.fromkeys(worst)]
-    # a picture that was made twice may come in either order: sums are rounded by the place in the batch
+    # an image that was made twice may come in either order: sums are rounded by the place in the batch
     np.testing.assert_allclose(scores[worst], np.sort(scores)[:20], rtol=1e-5)
     shown = np.asarray(Image.open(model_folder / "worst.png"))
     assert shown.shape == (2 * 56, 10 * 56)

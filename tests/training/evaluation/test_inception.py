@@ -18,7 +18,7 @@ INCEPTION = Path(__file__).parents[3] / "data" / "inception-2015-12-05.pth"
 
 
 def means(pictures: np.ndarray) -> np.ndarray:
-    """A stand-in for Inception: each picture's mean, 2048 times."""
+    """A stand-in for Inception: each image's mean, 2048 times."""
     return np.repeat(pictures.reshape(len(pictures), -1).mean(axis=1, dtype=np.float32)[:, None], 2048, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The pictures that are measured are functions of their numbers, and paths lead from latent to latent."""
+"""The images that are measured are functions of their numbers, and paths lead from latent to latent."""
 
 from pathlib import Path
 from typing import Literal

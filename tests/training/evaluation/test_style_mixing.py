@@ -19,7 +19,7 @@ from training.evaluation.precision_recall import precision_recall
 
 @pytest.fixture
 def subject(repository_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    """A style model of critters, 40 samples against 60 pictures, and the pixels' means for features."""
+    """A style model of critters, 40 samples against 60 images, and the pixels' means for features."""
     monkeypatch.setattr(inception, "SIZE", 12)
     monkeypatch.setattr(inception, "extractor", lambda *_: means)
     runtime = Runtime(load_model(repository_folder / "tiny-style"), threads=1)

@@ -13,7 +13,7 @@ def test_half_of_the_average_is_younger_than_the_half_life():
     average, network = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.zeros_(average.weight)
     nn.init.ones_(network.weight)
-    for _ in range(100):  # 100 steps of 100 pictures are one half-life of 10 kimg
+    for _ in range(100):  # 100 steps of 100 images are one half-life of 10 kimg
         ema.update(average, network, ema.decay_of(100, 10.0, images_seen=10**9))
     assert average.weight.item() == pytest.approx(0.5, rel=1e-4)
 

@@ -110,7 +110,7 @@ def test_a_stabilizer_changes_what_is_learned_and_resumes(stabilizer: str, whole
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge", "relativistic"])
 def test_mismatched_labels_teach_the_discriminator_classes(loss: str, cache: Path):
     def margin(share: float) -> float:
-        """How much surer D is of real pictures than of the same ones as the next class, after 60 steps."""
+        """How much surer D is of real images than of the same ones as the next class, after 60 steps."""
         overrides = f"loss={loss}", f"stabilizer.mismatched_labels={share}"
         job = small_trainer("cgan-mnist", cache, "total_kimg=2", *overrides)
         for _ in range(60):

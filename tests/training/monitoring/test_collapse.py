@@ -1,4 +1,4 @@
-"""A run that has collapsed is told from one that has not, on real pictures, and every alarm says why."""
+"""A run that has collapsed is told from one that has not, on real images, and every alarm says why."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def watch(real: Dataset) -> MakeDetector:
 
 
 def looks(watching: CollapseDetector, pictures: Tensor, times: int = 4) -> tuple[dict[str, float], list[list[str]]]:
-    """The measures of the last of so many looks at the same pictures, and the names of the alarms of each."""
+    """The measures of the last of so many looks at the same images, and the names of the alarms of each."""
     names, measures = [], {}
     for _ in range(times):
         measures, raised = watching.look(pictures, BALANCED, None)

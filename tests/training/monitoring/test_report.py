@@ -40,7 +40,7 @@ REASON = "Samples are much alike: 34% as far apart as real pictures are, & <50%>
 
 
 class Page(HTMLParser):
-    """What a page refers to, what it says, and its pictures."""
+    """What a page refers to, what it says, and its images."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -147,7 +147,7 @@ def test_a_curve_is_drawn_for_what_was_recorded_and_for_no_more(run: Path, page:
     alts = [alt for kind, alt in page.pictures if kind == "data:image/png" and alt and "at the end" in alt]
     assert len(alts) == 2 * len(light)  # for light pages and for dark ones
     assert "Losses over the run; at the end: discriminator 1.234, generator 0.9876." in alts
-    for reference in page.references:  # all are whole pictures
+    for reference in page.references:  # all are whole images
         kind, data = re.fullmatch(r"data:image/(png|gif);base64,(.+)", reference).groups()  # pyright: ignore
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             picture.load()

@@ -173,7 +173,7 @@ def test_minibatch_discrimination_keeps_single_precision():
 
 def test_minibatch_deviation_tells_a_collapsed_batch():
     stddev = MinibatchStddev(group=2)
-    x = torch.tensor([0.0, 1.0, 4.0, 1.0]).reshape(4, 1)  # groups are pictures 0 and 2, and 1 and 3
+    x = torch.tensor([0.0, 1.0, 4.0, 1.0]).reshape(4, 1)  # groups are images 0 and 2, and 1 and 3
     for rows in (x, x[:, :, None, None].expand(-1, -1, 2, 2)):
         y = stddev(rows)
         assert y.shape == (4, 2, *rows.shape[2:])

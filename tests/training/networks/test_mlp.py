@@ -1,4 +1,4 @@
-"""The vanilla GAN: dense layers for pictures of any size, from a point of the plane to a digit."""
+"""The vanilla GAN: dense layers for images of any size, from a point of the plane to a digit."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_the_exported_mlp_gives_torchs_pictures(tmp_path: Path):
     torch.manual_seed(4)
     generator = mlp.Generator(mlp.Config(latent_size=16, hidden_size=32), 28, 1)
     with torch.no_grad():
-        generator.layers[-3].weight.mul_(20)  # pyright: ignore[reportCallIssue, reportArgumentType]  # pictures, not grey
+        generator.layers[-3].weight.mul_(20)  # pyright: ignore[reportCallIssue, reportArgumentType]  # images, not grey
     snapshot = {
         "recipe": chosen.as_dict(),
         "images_seen": 0,

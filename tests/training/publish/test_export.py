@@ -120,7 +120,7 @@ def test_the_graphs_keep_to_the_format(model_folder: Path):
         model = onnx.load(path)
         assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}  # no custom operators
         assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
-        assert not any(node.op_type.startswith("Random") for node in model.graph.node)  # one latent, one picture
+        assert not any(node.op_type.startswith("Random") for node in model.graph.node)  # one latent, one image
         for value in [*model.graph.input, *model.graph.output]:
             assert value.type.tensor_type.shape.dim[0].dim_param  # N is free
         if path.name != "mapping.onnx":

@@ -139,7 +139,7 @@ def test_what_mixing_and_w_cost_is_said(style_folder: Path):
     )
     assert "- Paths in w are no smoother than paths in z" in worse
     better = measured(style_folder, value("fid", 10.0, "a", 50, "x"), value("fid_mixed", 13.0, "b", 40, "x"))
-    assert "- Mixes of two" not in better and "- Paths in w" not in better  # of other numbers of pictures: not compared
+    assert "- Mixes of two" not in better and "- Paths in w" not in better  # of other numbers of images: not compared
 
 
 def test_a_classifiers_errors_are_told_beside_its_real_ones(style_folder: Path):
@@ -157,7 +157,7 @@ def test_a_classifiers_errors_are_told_beside_its_real_ones(style_folder: Path):
     judged = value("judge_accuracy", 0.9, "so", 10, "x", by_class={"Shirt": 0.9, "Bag": 1.0}, confusion=table)
     text = measured(style_folder, judged, read)
     assert "- Asked for Shirt, what it makes is read as something else in 10.0%." in text
-    assert "- Asked for Bag" not in text  # said once, by the judge
+    assert "- Asked for Bag" not in text  # said once, by the digit classifier
 
 
 def test_truncation_is_a_table(style_folder: Path):

@@ -12,7 +12,7 @@ Series = dict[str, tuple[list[float], list[float]]]  # label -> kimg and values
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn together: statistics by their labels. The discriminator and real pictures come first."""
+    """What is drawn together: statistics by their labels. The discriminator and real images come first."""
 
     name: str
     title: str

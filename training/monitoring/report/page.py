@@ -1,4 +1,4 @@
-"""The page of a run. All of it is in the one file: pictures are data URIs, and the browser is told to fetch nothing."""
+"""The page of a run. All of it is in the one file: images are data URIs, and the browser is told to fetch nothing."""
 
 import base64
 import json
@@ -105,7 +105,7 @@ def _figures(record: Record) -> str:
 
 
 def _curve(curve: Curve) -> str:
-    """Both pictures, of which the style sheet shows one: a <picture> would print what the screen had chosen."""
+    """Both images, of which the style sheet shows one: a <image> would print what the screen had chosen."""
     note = f" <span>{escape(curve.figure.note)}</span>" if curve.figure.note else ""
     pictures = "".join(
         f'<img class="{kind}" src="{data_uri(data, "png")}" alt="{escape(curve.text)}">'

@@ -15,7 +15,7 @@ class Record:
     options: dict[str, Any]  # the recipe
     stats: list[dict[str, float]]  # a tick each, at least one
     alarms: list[dict[str, Any]]  # kimg, name, reason
-    grids: list[tuple[float, Path]]  # kimg and picture, oldest first
+    grids: list[tuple[float, Path]]  # kimg and image, oldest first
 
     @property
     def last(self) -> dict[str, float]:

@@ -106,7 +106,7 @@ def test_over_its_rate_a_client_is_told_when_to_retry(closed: Server):
 
 
 def test_requests_at_once_get_no_more_than_in_sequence(closed: Server):
-    """All are let in on their heads, while the client has its quota whole; the pictures are counted by the bodies."""
+    """All are let in on their heads, while the client has its quota whole; the images are counted by the bodies."""
     body = b'{"n": 64}'
     headers = bearer("sesame-1") | {"Content-Type": "application/json", "Content-Length": str(len(body))}
     connections = [http.client.HTTPConnection("127.0.0.1", closed.port, timeout=30) for _ in range(5)]

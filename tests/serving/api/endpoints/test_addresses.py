@@ -41,7 +41,7 @@ def test_every_route_makes_the_same_picture_of_an_address(http: httpx2.Client):
         pictures.decode(http.get("/v1/images/tiny-style/7/4.webp").content),
         pictures.of_npy(http.post("/v1/interpolate", json=path, headers=npy).content)[-1],
         pictures.of_npy(http.post("/v1/interpolate", json=path | {"space": "w"}, headers=npy).content)[-1],
-        # Mixed with itself, a picture is itself.
+        # Mixed with itself, an image is itself.
         pictures.of_npy(
             http.post("/v1/style-mix", json={"rows": [keyframe], "columns": [keyframe]}, headers=npy).content
         )[0],

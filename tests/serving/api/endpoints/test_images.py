@@ -1,4 +1,4 @@
-"""The GET routes: pictures as URLs, models, health."""
+"""The GET routes: images as URLs, models, health."""
 
 import io
 import json

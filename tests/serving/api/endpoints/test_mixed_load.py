@@ -68,7 +68,7 @@ def ask(rng: random.Random, runtimes: dict[str, Runtime]) -> Ask:
 
 
 def alone(runtimes: dict[str, Runtime], plan: Plan, layout: Layout, format: str) -> bytes:
-    """What the engine makes of a plan, one picture at a time."""
+    """What the engine makes of a plan, one image at a time."""
     runtime = runtimes[plan.model.id]
 
     def pictures(plan: Plan) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every reply format of every POST route, decoded: the same pictures in all of them."""
+"""Every reply format of every POST route, decoded: the same images in all of them."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ def post(http: httpx2.Client, route: str, accept: str | None = None, **changes: 
 
 @pytest.fixture(scope="session")
 def truth(http: httpx2.Client) -> dict[str, np.ndarray]:
-    """The pictures of each of BODIES, as arrays."""
+    """The images of each of BODIES, as arrays."""
     return {route: pictures.of_npy(post(http, route, "application/x-npy").content) for route in BODIES}
 
 

@@ -17,7 +17,7 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture(scope="module")
 def plan(repository_folder: Path) -> MakePlan:
-    """A plan of n pictures of a square model, and of as many sources as asked for."""
+    """A plan of n images of a square model, and of as many sources as asked for."""
     tiny = load_model(repository_folder / "tiny-dcgan")
 
     def make(n: int, side: int, channels: int, sources: int = 0) -> Plan:
@@ -63,7 +63,7 @@ def test_the_frames_of_an_animation_are_not_side_by_side(plan: MakePlan, media_t
 
 @pytest.mark.parametrize("media_type", [ZIP, JSON, NPY, GIF])
 def test_columns_count_where_they_show(plan: MakePlan, media_type: str):
-    """One picture in a row of 256 is white but for that one, where there is a row."""
+    """One image in a row of 256 is white but for that one, where there is a row."""
     layout = Layout(256, 16, Animation(25, True) if media_type == GIF else None)
     assert Order(plan(1, 64, 3), layout, media_type).size == 64 * 64 * 3 * (1 if media_type == NPY else 16 * 16)
     assert refused(plan(1, 64, 3), layout, media_type) is None
