@@ -88,10 +88,10 @@ class Client:
         page: int = PAGE,
         in_flight: int = IN_FLIGHT,
     ) -> Stream:
-        """As `sample` for any `n`, to iterate over: images in order, from requests for `page` of them each:
-        at most 256, and of large images no more than a reply holds, 64 MiB of pixels.
+        """As `sample` for any `n`, to iterate over: images in order, from requests for `page` images each.
 
-        `in_flight` requests are under way at a time, and no more pages than that are held in memory.
+        `page` is at most 256, and for large images what 64 MiB of pixels hold. `in_flight` requests run at a time, and
+        no more pages than that are held in memory.
         """
         pages = Pages(
             model,
