@@ -19,6 +19,7 @@ from tools import needs
 PREVIOUS = "Ganymede, e641b93"
 
 
+@pytest.mark.slow
 @needs("wrk", "git", package="wrk")
 def test_a_short_run_measures_this_and_an_older_revision(repository_folder: Path, tmp_path: Path):
     out, chart = tmp_path / "results.json", tmp_path / "chart.png"

@@ -72,6 +72,7 @@ def test_a_part_that_fails_leaves_the_others_be(tmp_path: Path, capfd: pytest.Ca
     assert said.out.endswith(f"done: {tmp_path / 'models' / 'right'}\n")
 
 
+@pytest.mark.slow
 def test_a_series_measures_what_is_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     """And does not go on with a run of other values."""
     one = write(tmp_path, "one")

@@ -34,6 +34,7 @@ TRAIN = [
 ]
 
 
+@pytest.mark.slow
 def test_gradients_over_two_processes_are_those_of_one(tmp_path: Path):
     command = [*TORCHRUN, str(HERE / "two_processes.py"), str(tmp_path / "two.pt")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)

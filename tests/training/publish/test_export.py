@@ -49,6 +49,7 @@ def damaged(run_folder: Path, tmp_path: Path, damage: Callable[[dict[str, torch.
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_network_that_still_grows_is_not_exported(tmp_path: Path, cache: Path):
     job = small_trainer("stylegan-lite-critters-grown", cache)  # whole from 0.16 kimg on
     while job.kimg < 0.144:
