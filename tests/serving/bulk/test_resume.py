@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_keeps_what_is_whole(command: Any, tmp_path: Path, 
     """A real disk of 12 MB, for 61 MB of shards: then a larger one, with what the small one held."""
     words, disk, copy = command(*JOB, "--out", tmp_path / "disk"), tmp_path / "disk", tmp_path / "copy"
     done = on_a_disk_of(12 << 10, words, disk, copy)
-    assert done.returncode == 1 and "No space left on device; make room" in done.stderr, done.stderr
+    assert done.returncode == 1 and "No space left on device; free some space" in done.stderr, done.stderr
     kept = {path: data for path, data in contents(copy).items() if path.endswith(".tar")}
     assert 3 < len(kept) < 60 and all(data == whole[path] for path, data in kept.items())
     disk.rmdir()
