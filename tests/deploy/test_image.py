@@ -193,7 +193,7 @@ def test_a_model_with_a_changed_file_is_not_served(repository_folder: Path, tmp_
         contained(tmp_path / "log.txt", repository=models),
     ):
         pass
-    assert "`generator.onnx` has 14 bytes, where `model.json` says" in (tmp_path / "log.txt").read_text()
+    assert "`generator.onnx` has 14 bytes; `model.json` requires" in (tmp_path / "log.txt").read_text()
 
 
 def test_it_needs_no_network(png: bytes, tmp_path: Path):

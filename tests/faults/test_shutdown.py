@@ -153,7 +153,7 @@ def test_a_worker_that_cannot_restart_ends_the_server(repository_folder: Path, t
         os.kill(min(workers(server.process.pid)), signal.SIGKILL)
         assert server.process.wait(30) == 1
     (line,) = [line for line in (tmp_path / "log.txt").read_text().splitlines() if line.startswith("ganymede: ")]
-    assert "`generator.onnx` has 1000 bytes, where `model.json` says" in line
+    assert "`generator.onnx` has 1000 bytes; `model.json` requires" in line
     assert "Traceback" not in (tmp_path / "log.txt").read_text()
 
 
