@@ -118,6 +118,7 @@ def serve(host: str, port: int, settings: Settings, *, certificate: Path | None 
         def start_failed(number: int, frame: FrameType | None) -> None:
             nonlocal failed
             failed = True
+            logging.getLogger("_granian").setLevel(logging.ERROR)  # the worker has said why, in one line
             stop(number, frame)
 
         signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # in workers, too, until they can drain
