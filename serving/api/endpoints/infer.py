@@ -342,7 +342,7 @@ def _rows(model: Model, tensors: dict[str, np.ndarray], n: int) -> dict[str, np.
 
 
 def _labels(tensors: dict[str, np.ndarray], rows: dict[str, np.ndarray], classes: int) -> np.ndarray:
-    """Return the classes; those of an address follow from its index unless given, as in `/v1/sample`."""
+    """Return the classes (N,). Without `label` the class is the index modulo their number, as in `/v1/sample`."""
     if "label" in tensors:
         labels = tensors["label"].reshape(-1)
         if not ((labels >= 0) & (labels < classes)).all():

@@ -75,7 +75,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, limit: int) ->
 def parse_json(model: type[Parsed], body: bytes) -> Parsed:
     """A request body -> `model`. A byte-order mark before it is passed over, as RFC 8259 allows.
 
-    Raises Problem 422 with an error for every field that is wrong, or given twice: parsers differ in which they take.
+    Raises Problem 422 with an error for every invalid field, and for every field that is given twice.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
